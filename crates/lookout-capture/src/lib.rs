@@ -1,0 +1,1 @@
+//! Camera URIs to frames.

@@ -1,0 +1,39 @@
+//! Domain types, port traits and mathematics of Lookout: from embeddings to a decision.
+//!
+//! Nothing here does I/O, reads a clock or starts a thread; time enters as a value
+//! ([`Clock`] is a trait for the outer crates). Embeddings are `f32`, everything after them is
+//! `f64`. The formulas are those of X-MoRe (Eom, Ho, Oh, Yun, arXiv 2308.15273) unless a comment
+//! says otherwise.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod classes;
+mod classify;
+mod decision;
+mod distribution;
+mod embedding;
+mod frame;
+mod fusion;
+mod id;
+mod ports;
+mod retrieval;
+mod stop;
+
+pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
+pub use classify::{ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitScale, Scales};
+pub use decision::{
+    Change, Decider, DecisionRules, InvalidRules, LastKnown, Outcome, Reason, Snapshot, State,
+    Verdict,
+};
+pub use distribution::{Distribution, DistributionError};
+pub use embedding::{Embedding, EmbeddingError};
+pub use frame::{Frame, Picture, PictureError};
+pub use fusion::{Fuser, Means, Weighting, Weights, Window};
+pub use id::{Id, InvalidId};
+pub use ports::{
+    CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource, ImageEncoder,
+    PortError, Publish, Stamp,
+};
+pub use retrieval::{Candidate, Retrieved, rerank};
+pub use stop::{Stop, Stopper, stop_pair};

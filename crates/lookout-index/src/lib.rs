@@ -1,0 +1,1 @@
+//! The caption index: build, open, search.

@@ -1,0 +1,1 @@
+//! Stages, latest-wins slots, supervision, counters.

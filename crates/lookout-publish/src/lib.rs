@@ -1,0 +1,1 @@
+//! MQTT delivery: topics, payloads, acknowledgements.
