@@ -346,3 +346,317 @@ impl Decider {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Class, Id};
+    use proptest::prelude::*;
+
+    const RULES: DecisionRules = DecisionRules {
+        enter: 0.6,
+        margin: 0.2,
+        exit: 0.4,
+        smoothing: Duration::ZERO,
+        dwell: Duration::ZERO,
+        cooldown: Duration::ZERO,
+        stale_after: Duration::from_secs(10),
+    };
+    const CAT: usize = 0;
+    const DOG: usize = 1;
+    const EMPTY: usize = 2;
+
+    fn classes() -> ClassSet {
+        let class = |id: &str, kind| Class {
+            id: Id::new(id).unwrap(),
+            kind,
+            name: id.to_owned(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        let classes = vec![
+            class("cat", ClassKind::Label),
+            class("dog", ClassKind::Label),
+            class("empty", ClassKind::Negative),
+        ];
+        ClassSet::new(vec!["{}".to_owned()], classes).unwrap()
+    }
+
+    fn decider(rules: DecisionRules) -> Decider {
+        Decider::new(rules, &classes(), Duration::ZERO).unwrap()
+    }
+
+    fn scores(cat: f64, dog: f64, empty: f64) -> Distribution {
+        Distribution::softmax(&[cat.ln(), dog.ln(), empty.ln()]).unwrap()
+    }
+
+    fn at(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn starts_stale_and_reports_each_state() {
+        let mut it = decider(RULES);
+        assert_eq!(it.tick(at(0.0)).state, State::Stale);
+        assert_eq!(it.stale_at(), None);
+        let (cat, change) = it.observe(at(1.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!((cat.state, cat.reason, cat.since), (State::Label(CAT), None, at(1.0)));
+        let from_to = |change: Option<Change>| change.map(|it| (it.from, it.to));
+        assert_eq!(from_to(change), Some((Outcome::Unknown, Outcome::Class(CAT))));
+        let (none, change) = it.observe(at(2.0), &scores(0.1, 0.1, 0.8));
+        assert_eq!(none.state, State::None(EMPTY));
+        assert_eq!(from_to(change), Some((Outcome::Class(CAT), Outcome::Class(EMPTY))));
+        let (unknown, change) = it.observe(at(3.0), &scores(0.35, 0.33, 0.32));
+        assert_eq!((unknown.state, unknown.reason), (State::Unknown, Some(Reason::LowScore)));
+        assert_eq!(from_to(change), Some((Outcome::Class(EMPTY), Outcome::Unknown)));
+        assert_eq!(unknown.last_known, Some(LastKnown { class: EMPTY, at: at(2.0) }));
+    }
+
+    #[test]
+    fn score_and_margin_reject_by_name() {
+        let it = decider(DecisionRules { enter: 0.5, ..RULES });
+        let verdict = it.judge(&scores(0.45, 0.3, 0.25));
+        assert_eq!((verdict.accepted, verdict.reason), (None, Some(Reason::LowScore)));
+        let verdict = it.judge(&scores(0.55, 0.4, 0.05));
+        assert_eq!((verdict.top, verdict.reason), (CAT, Some(Reason::LowMargin)));
+        assert!((verdict.score - 0.55).abs() < 1e-12 && (verdict.margin - 0.15).abs() < 1e-12);
+        assert_eq!(it.judge(&scores(0.55, 0.25, 0.2)).accepted, Some(CAT));
+    }
+
+    #[test]
+    fn a_class_may_have_its_own_enter() {
+        let mut set = classes().classes().to_vec();
+        set[DOG].enter = Some(0.9);
+        let set = ClassSet::new(vec!["{}".to_owned()], set).unwrap();
+        let it = Decider::new(RULES, &set, Duration::ZERO).unwrap();
+        assert_eq!(it.judge(&scores(0.1, 0.8, 0.1)).reason, Some(Reason::LowScore));
+        assert_eq!(it.judge(&scores(0.8, 0.1, 0.1)).accepted, Some(CAT));
+    }
+
+    #[test]
+    fn held_until_below_exit() {
+        let mut it = decider(RULES);
+        it.observe(at(0.0), &scores(0.7, 0.2, 0.1));
+        assert_eq!(it.observe(at(1.0), &scores(0.41, 0.5, 0.09)).0.state, State::Label(CAT));
+        let (snapshot, _) = it.observe(at(2.0), &scores(0.39, 0.5, 0.11));
+        assert_eq!(snapshot.state, State::Unknown);
+        it.observe(at(3.0), &scores(0.7, 0.2, 0.1));
+        assert_eq!(it.observe(at(4.0), &scores(0.1, 0.8, 0.1)).0.state, State::Label(DOG));
+    }
+
+    #[test]
+    fn dwell_delays_and_a_short_change_is_not_announced() {
+        let mut it = decider(DecisionRules { dwell: at(2.0), ..RULES });
+        let (first, change) = it.observe(at(0.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!((first.state, first.reason), (State::Unknown, Some(Reason::Dwell)));
+        assert!(change.is_none());
+        assert_eq!(it.observe(at(1.9), &scores(0.8, 0.1, 0.1)).1, None);
+        assert_eq!(it.observe(at(2.0), &scores(0.8, 0.1, 0.1)).0.state, State::Label(CAT));
+        let (dog, _) = it.observe(at(3.0), &scores(0.1, 0.8, 0.1));
+        assert_eq!((dog.state, dog.reason), (State::Label(CAT), Some(Reason::Dwell)));
+        it.observe(at(4.0), &scores(0.8, 0.1, 0.1));
+        it.observe(at(4.5), &scores(0.1, 0.8, 0.1));
+        let (dog, _) = it.observe(at(6.0), &scores(0.1, 0.8, 0.1));
+        assert_eq!(dog.state, State::Label(CAT), "the interruption restarts the dwell time");
+        assert_eq!(it.observe(at(6.5), &scores(0.1, 0.8, 0.1)).0.state, State::Label(DOG));
+    }
+
+    #[test]
+    fn cooldown_holds_the_next_event_back() {
+        let mut it = decider(DecisionRules { cooldown: at(5.0), ..RULES });
+        assert!(it.observe(at(0.0), &scores(0.8, 0.1, 0.1)).1.is_some());
+        let (dog, change) = it.observe(at(4.9), &scores(0.1, 0.8, 0.1));
+        assert_eq!((dog.state, dog.reason), (State::Label(CAT), Some(Reason::Cooldown)));
+        assert!(change.is_none());
+        let (dog, change) = it.observe(at(5.0), &scores(0.1, 0.8, 0.1));
+        assert!(dog.state == State::Label(DOG) && change.is_some());
+    }
+
+    #[test]
+    fn smoothing_weighs_by_real_time() {
+        let mut it = decider(DecisionRules { smoothing: at(2.0), ..RULES });
+        it.observe(at(0.0), &scores(0.8, 0.1, 0.1));
+        let (snapshot, _) = it.observe(at(3.0), &scores(0.2, 0.7, 0.1));
+        let w = 1.0 - (-1.5f64).exp();
+        let (top, score) = (0.1 + w * 0.6, snapshot.score.unwrap());
+        assert_eq!(snapshot.state, State::Unknown);
+        assert!((score - top).abs() < 1e-12, "{score} {top}");
+    }
+
+    #[test]
+    fn stale_forgets_the_scene_but_not_the_last_event() {
+        let mut it = decider(DecisionRules { smoothing: at(100.0), ..RULES });
+        it.observe(at(0.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!(it.stale_at(), Some(at(10.0)));
+        assert_eq!(it.tick(at(9.9)).state, State::Label(CAT));
+        let stale = it.tick(at(10.0));
+        assert_eq!((stale.state, stale.score, stale.since), (State::Stale, None, at(10.0)));
+        assert_eq!(stale.last_known, Some(LastKnown { class: CAT, at: at(0.0) }));
+        assert_eq!(it.tick(at(20.0)).since, at(10.0));
+        assert!(it.gated(at(20.0)).is_none(), "nothing to repeat");
+        let (back, change) = it.observe(at(21.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!((back.state, change), (State::Label(CAT), None), "the same again is no event");
+        it.tick(at(40.0));
+        let (gone, change) = it.observe(at(41.0), &scores(0.34, 0.33, 0.33));
+        assert_eq!(gone.state, State::Unknown);
+        assert_eq!(change, Some(Change { from: Outcome::Class(CAT), to: Outcome::Unknown }));
+    }
+
+    #[test]
+    fn a_gated_tick_repeats_the_last_distribution() {
+        let rules = DecisionRules { smoothing: at(1.0), dwell: at(2.0), ..RULES };
+        let mut it = decider(rules);
+        assert!(it.gated(at(0.0)).is_none());
+        it.observe(at(0.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!(it.gated(at(1.0)).unwrap().0.reason, Some(Reason::Dwell));
+        let (snapshot, change) = it.gated(at(2.0)).unwrap();
+        assert_eq!(snapshot.state, State::Label(CAT));
+        assert!(change.is_some() && snapshot.reason == Some(Reason::Gated));
+        assert_eq!(it.tick(at(11.9)).state, State::Label(CAT), "a gated tick is a fresh frame");
+    }
+
+    #[test]
+    fn rules_out_of_range_are_refused() {
+        for (rules, message) in [
+            (
+                DecisionRules { enter: 0.0, ..RULES },
+                "`enter` must be greater than 0 and at most 1, got 0",
+            ),
+            (
+                DecisionRules { enter: f64::NAN, ..RULES },
+                "`enter` must be greater than 0 and at most 1, got NaN",
+            ),
+            (DecisionRules { margin: 1.5, ..RULES }, "`margin` must be 0 to 1, got 1.5"),
+            (DecisionRules { exit: 0.7, ..RULES }, "`exit` must be 0 to enter (0.6), got 0.7"),
+            (
+                DecisionRules { stale_after: Duration::ZERO, ..RULES },
+                "`stale_after` must be greater than 0, got 0",
+            ),
+        ] {
+            let error = Decider::new(rules, &classes(), Duration::ZERO).unwrap_err();
+            assert_eq!(error.to_string(), message);
+        }
+        let mut set = classes().classes().to_vec();
+        set[DOG].enter = Some(0.3);
+        let set = ClassSet::new(vec!["{}".to_owned()], set).unwrap();
+        let error = Decider::new(RULES, &set, Duration::ZERO).unwrap_err();
+        assert_eq!(error.to_string(), "`enter of class dog` must be at least exit (0.4), got 0.3");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Input {
+        Frame([f64; 3]),
+        Gated,
+        Nothing,
+    }
+
+    fn inputs() -> impl Strategy<Value = Vec<(u64, Input)>> {
+        let input = prop_oneof![
+            6 => prop::array::uniform3(0.01f64..1.0).prop_map(Input::Frame),
+            2 => Just(Input::Gated),
+            1 => Just(Input::Nothing),
+        ];
+        prop::collection::vec((0u64..12_000, input), 1..120)
+    }
+
+    fn rules() -> impl Strategy<Value = DecisionRules> {
+        let ms = |range: std::ops::Range<u64>| range.prop_map(Duration::from_millis);
+        (
+            0.3f64..0.9,
+            0.0f64..0.4,
+            0.0f64..1.0,
+            ms(0..8000),
+            ms(0..4000),
+            ms(0..9000),
+            ms(1..20_000),
+        )
+            .prop_map(|(enter, margin, exit, smoothing, dwell, cooldown, stale_after)| {
+                let exit = exit * enter;
+                DecisionRules { enter, margin, exit, smoothing, dwell, cooldown, stale_after }
+            })
+    }
+
+    /// Feeds the inputs and calls `check` after each with the time, whether a frame came, the
+    /// snapshot and the change.
+    fn drive(
+        rules: DecisionRules,
+        inputs: &[(u64, Input)],
+        mut check: impl FnMut(Duration, bool, &Snapshot, Option<Change>),
+    ) {
+        let mut it = decider(rules);
+        let mut now = Duration::ZERO;
+        for (elapsed_ms, input) in inputs {
+            now += Duration::from_millis(*elapsed_ms);
+            let ticked = it.tick(now);
+            check(now, false, &ticked, None);
+            let stepped = match input {
+                Input::Frame([a, b, c]) => Some(it.observe(now, &scores(*a, *b, *c))),
+                Input::Gated => it.gated(now),
+                Input::Nothing => None,
+            };
+            if let Some((snapshot, change)) = stepped {
+                check(now, true, &snapshot, change);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_event_within_the_cooldown_and_events_chain(rules in rules(), inputs in inputs()) {
+            let mut last: Option<(Duration, Outcome)> = None;
+            drive(rules, &inputs, |now, _, _, change| {
+                if let Some(change) = change {
+                    if let Some((at, to)) = last {
+                        assert!(rules.cooldown <= now - at);
+                        assert_eq!(change.from, to);
+                    }
+                    assert_ne!(change.from, change.to);
+                    last = Some((now, change.to));
+                }
+            });
+        }
+
+        #[test]
+        fn a_label_appears_above_enter_and_goes_below_exit(rules in rules(), inputs in inputs()) {
+            let rules = DecisionRules { dwell: Duration::ZERO, cooldown: Duration::ZERO, ..rules };
+            let mut before = State::Stale;
+            drive(rules, &inputs, |_, _, snapshot, _| {
+                if let (State::Label(idx), false) = (snapshot.state, before == snapshot.state) {
+                    assert!(rules.enter <= snapshot.score.unwrap(), "{idx} {snapshot:?}");
+                    assert!(rules.margin <= snapshot.margin.unwrap());
+                }
+                if let State::Label(_) | State::None(_) = snapshot.state {
+                    assert!(rules.exit <= snapshot.score.unwrap());
+                }
+                before = snapshot.state;
+            });
+        }
+
+        #[test]
+        fn stale_exactly_when_no_frame_came(rules in rules(), inputs in inputs()) {
+            let mut frame_at = None;
+            drive(rules, &inputs, |now, is_frame, snapshot, _| {
+                if is_frame {
+                    frame_at = Some(now);
+                }
+                let is_fresh = frame_at.is_some_and(|at| now - at < rules.stale_after);
+                assert_eq!(snapshot.state != State::Stale, is_fresh);
+                assert_eq!(snapshot.score.is_some(), is_fresh);
+            });
+        }
+
+        #[test]
+        fn without_memory_a_state_is_the_verdict(inputs in inputs(), enter in 0.51f64..0.9) {
+            // With exit = enter above one half, a class that is held is also the one on top.
+            let rules = DecisionRules { enter, exit: enter, margin: 0.0, ..RULES };
+            let mut it = decider(rules);
+            for (_, input) in inputs {
+                let Input::Frame([a, b, c]) = input else { continue };
+                let fused = scores(a, b, c);
+                let expected = it.judge(&fused).accepted.map_or(State::Unknown, |i| it.state_of(i));
+                prop_assert_eq!(it.observe(at(1.0), &fused).0.state, expected);
+            }
+        }
+    }
+}

@@ -41,7 +41,7 @@ impl Picture {
         if width_px == 0 || height_px == 0 {
             return Err(PictureError::Empty { width_px, height_px });
         }
-        let expected = u64::from(width_px) * u64::from(height_px) * 3;
+        let expected = (u64::from(width_px) * u64::from(height_px)).saturating_mul(3);
         if expected != rgb.len() as u64 {
             let got = rgb.len();
             return Err(PictureError::WrongLength { width_px, height_px, expected, got });
