@@ -1,1 +1,28 @@
-//! Stages, latest-wins slots, supervision, counters.
+//! The stages between a camera and the publisher: capture loops, the infer stage, and the
+//! supervisor that starts and ends them.
+//!
+//! Knows the ports of `lookout-core` and no adapter. Between a camera and the infer stage lies a
+//! one-place mailbox in which the newest frame wins; nothing here waits for a network.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod backoff;
+mod camera;
+mod counters;
+mod gate;
+mod infer;
+mod mailbox;
+mod supervise;
+#[cfg(test)]
+mod testing;
+mod track;
+
+pub use backoff::Backoff;
+pub use camera::{CameraStage, OpenCamera};
+pub use counters::{CameraCounters, Counts};
+pub use gate::GateRules;
+pub use infer::{Busy, InferStage};
+pub use mailbox::{FrameReceiver, FrameSender, Put, Taken, mailboxes};
+pub use supervise::{Event, Report, StageError, Supervisor};
+pub use track::{Track, TrackSettings};

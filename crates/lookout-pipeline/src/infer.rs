@@ -1,0 +1,250 @@
+//! The infer stage: owns encoder and index, and decides for every camera.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use lookout_core::{
+    CaptionSearch, Clock, Decision, Disposition, Frame, ImageEncoder, PortError, Publish, Stamp,
+};
+
+use crate::{FrameReceiver, StageError, Taken, Track};
+
+/// Evaluates the newest frame of each camera in turn until the cameras are gone.
+pub struct InferStage {
+    /// Pictures to embeddings.
+    pub encoder: Box<dyn ImageEncoder>,
+    /// Embeddings to captions; `None`: the image alone decides.
+    pub captions: Option<Box<dyn CaptionSearch>>,
+    /// N, the candidates asked of the index.
+    pub n_candidates: usize,
+    /// One a camera, in the order of the mailboxes.
+    pub tracks: Vec<Track>,
+    /// Where decisions go.
+    pub publish: Arc<dyn Publish>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Tells the supervisor whether a frame is being worked on.
+    pub busy: Arc<Busy>,
+}
+
+/// Since when a stage has been working on one frame. Waiting for a camera is not busy.
+#[derive(Debug, Default)]
+pub struct Busy(AtomicU64);
+
+impl Busy {
+    /// How long the current frame has taken at `now`; `None` when the stage is waiting.
+    pub fn busy_for(&self, now: Duration) -> Option<Duration> {
+        match self.0.load(Relaxed) {
+            0 => None,
+            since => Some(now.saturating_sub(Duration::from_nanos(since))),
+        }
+    }
+
+    fn set(&self, since: Option<Duration>) {
+        let nanos = since.map_or(0, |it| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX).max(1));
+        self.0.store(nanos, Relaxed);
+    }
+}
+
+impl InferStage {
+    /// Runs until every camera's sender is gone, or until nothing later can succeed.
+    pub fn run(mut self, frames: &FrameReceiver) -> Result<(), StageError> {
+        loop {
+            for track in &mut self.tracks {
+                if let Some(decision) = track.tick(Stamp::now(self.clock.as_ref())) {
+                    self.publish.decision(decision);
+                }
+            }
+            let now = self.clock.monotonic();
+            let next_due = self.tracks.iter().map(Track::next_due).min();
+            match frames.take(next_due.map(|it| it.saturating_sub(now))) {
+                Taken::Frame(camera_idx, frame) => {
+                    self.busy.set(Some(self.clock.monotonic()));
+                    let result = self.frame(camera_idx, frame);
+                    self.busy.set(None);
+                    result?;
+                }
+                Taken::TimedOut => {}
+                Taken::Closed => return Ok(()),
+            }
+        }
+    }
+
+    fn frame(&mut self, camera_idx: usize, frame: Frame) -> Result<(), StageError> {
+        let at = Stamp::now(self.clock.as_ref());
+        let track = &mut self.tracks[camera_idx];
+        let counters = Arc::clone(&track.counters);
+        if track.max_age < at.mono.saturating_sub(frame.captured_at) {
+            // Its label would describe a scene that has gone.
+            counters.aged.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+        if let Some(decision) = track.gate(at, &frame.picture) {
+            counters.gated.fetch_add(1, Relaxed);
+            self.publish.decision(decision);
+            return Ok(());
+        }
+        match self.evaluate(camera_idx, frame) {
+            Ok(decision) => {
+                counters.evaluated.fetch_add(1, Relaxed);
+                self.publish.decision(decision);
+                Ok(())
+            }
+            Err(error) if error.disposition == Disposition::Fatal => Err(Box::new(error)),
+            Err(error) => {
+                let camera = &self.tracks[camera_idx].camera;
+                tracing::warn!(%camera, %error, "Frame skipped.");
+                counters.skipped.fetch_add(1, Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    fn evaluate(&mut self, camera_idx: usize, frame: Frame) -> Result<Decision, PortError> {
+        let embedding = self.encoder.encode_image(&frame.picture)?;
+        let candidates = match &mut self.captions {
+            Some(index) => index.search(&embedding, self.n_candidates)?,
+            None => Vec::new(),
+        };
+        let at = Stamp::now(self.clock.as_ref());
+        let decision = self.tracks[camera_idx].observe(at, frame.name, &embedding, candidates);
+        // Dimensions were compared at the start, so no later frame can do better.
+        decision.map_err(|error| PortError::new(Disposition::Fatal, error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Recorder, SimulatedClock, axis, classes, frame, id};
+    use crate::{CameraCounters, GateRules, TrackSettings, mailboxes};
+    use lookout_core::{
+        Candidate, ClassEmbeddings, Classifier, Decider, DecisionRules, Embedding, LogitScale,
+        Picture, Scales, State, Weighting,
+    };
+
+    /// Luma 0 is a cat, 1 a dog, 2 unreadable; anything else can never be encoded.
+    struct ByLuma;
+
+    impl ImageEncoder for ByLuma {
+        fn encode_image(&mut self, picture: &Picture) -> Result<Embedding, PortError> {
+            match picture.rgb()[0] {
+                0 => Ok(axis(0.0)),
+                1 => Ok(axis(1.5)),
+                2 => Err(PortError::new(Disposition::SkipFrame, "unreadable")),
+                _ => Err(PortError::new(Disposition::Fatal, "broken encoder")),
+            }
+        }
+    }
+
+    /// Says "dog" of everything.
+    struct Dogs;
+
+    impl CaptionSearch for Dogs {
+        fn search(&mut self, _: &Embedding, n: usize) -> Result<Vec<Candidate>, PortError> {
+            let dog = |i: usize| Candidate {
+                text: format!("dog {i}"),
+                embedding: axis(1.5),
+                key_similarity: 0.5,
+            };
+            Ok((0..n).map(dog).collect())
+        }
+    }
+
+    fn track(camera: &str, counters: &Arc<CameraCounters>) -> Track {
+        let scale = LogitScale::from_linear(10.0).unwrap();
+        let scales = Scales { image: scale, caption: scale };
+        let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
+        let second = Duration::from_secs(1);
+        let rules = DecisionRules {
+            enter: 0.6,
+            margin: 0.1,
+            exit: 0.5,
+            smoothing: Duration::ZERO,
+            dwell: Duration::ZERO,
+            cooldown: Duration::ZERO,
+            stale_after: second * 3600,
+        };
+        Track::new(TrackSettings {
+            camera: id(camera),
+            classifier: Classifier::new(embeddings, scales, Weighting::Memoryless, 16),
+            decider: Decider::new(rules, &classes(), Duration::ZERO).unwrap(),
+            gate: GateRules { luma_change: 0.0, interval: second },
+            max_age: second,
+            heartbeat: second * 3600,
+            counters: Arc::clone(counters),
+        })
+    }
+
+    fn run(
+        frames: Vec<Frame>,
+        captions: Option<Box<dyn CaptionSearch>>,
+    ) -> (Result<(), String>, Vec<Decision>, crate::Counts) {
+        let counters = Arc::new(CameraCounters::default());
+        let publish = Arc::new(Recorder::default());
+        let clock = Arc::new(SimulatedClock::default());
+        clock.set(Duration::from_secs(100));
+        let names = ["a", "b", "c", "d", "e"];
+        let (senders, receiver) = mailboxes(frames.len());
+        let tracks = names.iter().take(frames.len()).map(|it| track(it, &counters)).collect();
+        for (sender, frame) in senders.iter().zip(frames) {
+            sender.put(frame);
+        }
+        drop(senders);
+        let stage = InferStage {
+            encoder: Box::new(ByLuma),
+            captions,
+            n_candidates: 4,
+            tracks,
+            publish: Arc::clone(&publish) as Arc<dyn Publish>,
+            clock,
+            busy: Arc::default(),
+        };
+        let result = stage.run(&receiver).map_err(|error| error.to_string());
+        let decisions = std::mem::take(&mut *publish.decisions.lock().unwrap());
+        let evaluated = decisions.into_iter().filter(|it| it.evidence.is_some()).collect();
+        (result, evaluated, counters.counts())
+    }
+
+    #[test]
+    fn fresh_frames_are_decided_and_bad_ones_skipped() {
+        let now = Duration::from_secs(100);
+        let old = now - Duration::from_secs(2);
+        let frames = vec![frame(0, now), frame(2, now), frame(1, old), frame(1, now)];
+        let (result, decisions, counts) = run(frames, None);
+        assert_eq!(result, Ok(()));
+        let states: Vec<(&str, State)> =
+            decisions.iter().map(|it| (it.camera.as_str(), it.snapshot.state)).collect();
+        assert_eq!(states, [("a", State::Label(0)), ("d", State::Label(1))]);
+        assert_eq!((counts.evaluated, counts.skipped, counts.aged), (2, 1, 1));
+    }
+
+    #[test]
+    fn captions_take_part() {
+        let now = Duration::from_secs(100);
+        let (_, decisions, _) = run(vec![frame(0, now)], Some(Box::new(Dogs)));
+        let evidence = decisions[0].evidence.as_ref().unwrap();
+        assert_eq!(evidence.retrieved.len(), 4);
+        assert_eq!(evidence.captions.as_ref().unwrap().top().0, 1);
+        assert_eq!(decisions[0].snapshot.state, State::Unknown, "two sure voices disagree");
+    }
+
+    #[test]
+    fn a_fatal_error_ends_the_stage() {
+        let (result, decisions, _) = run(vec![frame(9, Duration::from_secs(100))], None);
+        assert_eq!(result, Err("broken encoder".to_owned()));
+        assert!(decisions.is_empty());
+    }
+
+    #[test]
+    fn busy_tells_work_from_waiting() {
+        let busy = Busy::default();
+        let at = Duration::from_secs;
+        assert_eq!(busy.busy_for(at(5)), None);
+        busy.set(Some(at(5)));
+        assert_eq!(busy.busy_for(at(7)), Some(at(2)));
+        busy.set(None);
+        assert_eq!(busy.busy_for(at(7)), None);
+    }
+}

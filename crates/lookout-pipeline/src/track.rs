@@ -1,0 +1,200 @@
+//! One camera's way from an image embedding to a decision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookout_core::{
+    Candidate, Change, Classifier, ClassifyError, Decider, Decision, Embedding, Evidence, Id,
+    Picture, Snapshot, Stamp, State,
+};
+
+use crate::gate::{Gate, GateRules};
+use crate::{CameraCounters, Counts};
+
+/// What a camera's [`Track`] is made of.
+pub struct TrackSettings {
+    /// The camera.
+    pub camera: Id,
+    /// Makes evidence of its frames.
+    pub classifier: Classifier,
+    /// Decides on it.
+    pub decider: Decider,
+    /// Skips still scenes.
+    pub gate: GateRules,
+    /// A frame older than this when its turn comes is dropped.
+    pub max_age: Duration,
+    /// The state is sent at least this often.
+    pub heartbeat: Duration,
+    /// Shared with the camera's stage.
+    pub counters: Arc<CameraCounters>,
+}
+
+/// The state of one camera's decisions.
+pub struct Track {
+    pub(crate) camera: Id,
+    pub(crate) max_age: Duration,
+    pub(crate) counters: Arc<CameraCounters>,
+    classifier: Classifier,
+    decider: Decider,
+    gate: Gate,
+    heartbeat: Duration,
+    seq: u64,
+    sent: Option<(State, Duration)>,
+}
+
+impl Track {
+    /// Nothing was seen or sent yet.
+    pub fn new(settings: TrackSettings) -> Self {
+        let TrackSettings { camera, classifier, decider, gate, max_age, heartbeat, counters } =
+            settings;
+        Self {
+            camera,
+            max_age,
+            counters,
+            classifier,
+            decider,
+            gate: Gate::new(gate),
+            heartbeat,
+            seq: 0,
+            sent: None,
+        }
+    }
+
+    /// What happened to the camera's frames so far.
+    pub fn counts(&self) -> Counts {
+        self.counters.counts()
+    }
+
+    /// Decides without evaluating `picture` if it shows nothing new; `None`: evaluate it.
+    pub fn gate(&mut self, at: Stamp, picture: &Picture) -> Option<Decision> {
+        if !self.gate.is_still(picture, at.mono) {
+            return None;
+        }
+        let (snapshot, change) = self.decider.gated(at.mono)?;
+        Some(self.decision(at, None, None, snapshot, change))
+    }
+
+    /// Decides on an evaluated frame.
+    pub fn observe(
+        &mut self,
+        at: Stamp,
+        frame_name: Option<String>,
+        embedding: &Embedding,
+        candidates: Vec<Candidate>,
+    ) -> Result<Decision, ClassifyError> {
+        let evidence = self.classifier.classify(embedding, candidates)?;
+        let (snapshot, change) = self.decider.observe(at.mono, &evidence.fused);
+        Ok(self.decision(at, frame_name, Some(evidence), snapshot, change))
+    }
+
+    /// What time alone has to say: the first state, stale, or a heartbeat.
+    pub fn tick(&mut self, at: Stamp) -> Option<Decision> {
+        let snapshot = self.decider.tick(at.mono);
+        self.has_to_send(at.mono, snapshot.state)
+            .then(|| self.decision(at, None, None, snapshot, None))
+    }
+
+    /// When [`Track::tick`] next has something to say, if no frame comes before.
+    pub fn next_due(&self) -> Duration {
+        let heartbeat_at = self.sent.map_or(Duration::ZERO, |(_, at)| at + self.heartbeat);
+        self.decider.stale_at().map_or(heartbeat_at, |it| it.min(heartbeat_at))
+    }
+
+    fn has_to_send(&self, now: Duration, state: State) -> bool {
+        self.sent.is_none_or(|(sent, at)| sent != state || self.heartbeat <= now.saturating_sub(at))
+    }
+
+    fn decision(
+        &mut self,
+        at: Stamp,
+        frame_name: Option<String>,
+        evidence: Option<Evidence>,
+        snapshot: Snapshot,
+        change: Option<Change>,
+    ) -> Decision {
+        let send_state = self.has_to_send(at.mono, snapshot.state);
+        if send_state {
+            self.sent = Some((snapshot.state, at.mono));
+        }
+        self.seq += 1;
+        let (camera, seq) = (self.camera.clone(), self.seq);
+        Decision { camera, seq, at, frame_name, evidence, snapshot, send_state, change }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{axis, classes, frame, id};
+    use lookout_core::{ClassEmbeddings, DecisionRules, LogitScale, Scales, Weighting};
+
+    fn track(luma_change: f64) -> Track {
+        let scale = LogitScale::from_linear(10.0).unwrap();
+        let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
+        let scales = Scales { image: scale, caption: scale };
+        let rules = DecisionRules {
+            enter: 0.6,
+            margin: 0.1,
+            exit: 0.5,
+            smoothing: Duration::ZERO,
+            dwell: Duration::ZERO,
+            cooldown: Duration::ZERO,
+            stale_after: at(10),
+        };
+        Track::new(TrackSettings {
+            camera: id("yard"),
+            classifier: Classifier::new(embeddings, scales, Weighting::Memoryless, 16),
+            decider: Decider::new(rules, &classes(), Duration::ZERO).unwrap(),
+            gate: GateRules { luma_change, interval: at(60) },
+            max_age: at(5),
+            heartbeat: at(30),
+            counters: Arc::default(),
+        })
+    }
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn stamp(seconds: u64) -> Stamp {
+        Stamp { mono: at(seconds), wall: None }
+    }
+
+    fn see(track: &mut Track, seconds: u64, angle: f32) -> Decision {
+        track.observe(stamp(seconds), None, &axis(angle), vec![]).unwrap()
+    }
+
+    #[test]
+    fn the_state_is_sent_on_change_and_at_each_heartbeat() {
+        let mut track = track(0.0);
+        assert_eq!(track.next_due(), Duration::ZERO, "the first state is due at once");
+        let first = track.tick(stamp(0)).unwrap();
+        assert!(first.send_state && first.snapshot.state == State::Stale);
+        assert!(track.tick(stamp(1)).is_none());
+        let cat = see(&mut track, 2, 0.0);
+        assert!(cat.send_state && cat.change.is_some());
+        let same = see(&mut track, 3, 0.0);
+        assert!(!same.send_state && same.change.is_none() && same.evidence.is_some());
+        assert_eq!((first.seq, cat.seq, same.seq), (1, 2, 3));
+        assert_eq!(track.next_due(), at(13), "stale comes before the heartbeat");
+        for seconds in 4..32 {
+            assert!(!see(&mut track, seconds, 0.0).send_state, "{seconds}");
+        }
+        assert!(see(&mut track, 32, 0.0).send_state, "heartbeat");
+        assert!(see(&mut track, 33, 1.5).send_state, "a change does not wait for it");
+        let stale = track.tick(stamp(43)).unwrap();
+        assert!(stale.snapshot.state == State::Stale && stale.evidence.is_none());
+    }
+
+    #[test]
+    fn a_still_scene_is_decided_without_evidence() {
+        let mut track = track(5.0);
+        let picture = frame(100, Duration::ZERO).picture;
+        assert!(track.gate(stamp(0), &picture).is_none(), "the first frame is evaluated");
+        see(&mut track, 0, 0.0);
+        let gated = track.gate(stamp(1), &picture).unwrap();
+        assert!(gated.evidence.is_none() && gated.snapshot.state == State::Label(0));
+        track.tick(stamp(20));
+        assert!(track.gate(stamp(21), &picture).is_none(), "after stale nothing can be repeated");
+    }
+}
