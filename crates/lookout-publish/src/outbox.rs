@@ -1,0 +1,255 @@
+//! What waits to be delivered, and what became of it. Pure: no network, no time.
+//!
+//! The link takes messages with [`Outbox::next`] and reports what the network says of them. A
+//! connection is used once: after [`Outbox::disconnected`] nothing of it counts any more.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::topic::Topic;
+
+pub(crate) const ONLINE: &str = "online";
+pub(crate) const OFFLINE: &str = "offline";
+
+/// Most messages on their way at one time. Far below rumqttc's own limit (see `settings.rs`), and
+/// few enough that little is sent twice after a lost connection.
+pub(crate) const WINDOW: usize = 10;
+
+/// What the outbox counts, from the start of the program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) events_dropped: u64,
+    pub(crate) evidence_dropped: u64,
+}
+
+/// One message for the network.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Message {
+    pub(crate) topic: Topic,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// An event in both forms, so that nothing can go wrong when it is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Event {
+    pub(crate) topic: Topic,
+    pub(crate) payload: Vec<u8>,
+    /// The same with `replayed: true`.
+    pub(crate) replay: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    /// The first attempt to connect is under way.
+    Starting,
+    Up,
+    Down,
+}
+
+#[derive(Debug)]
+struct Retained {
+    payload: Vec<u8>,
+    /// Not sent on this connection.
+    is_due: bool,
+    /// Sent and not acknowledged. A newer value waits meanwhile, and replaces older ones.
+    is_on_its_way: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    event: Event,
+    is_replay: bool,
+    is_on_its_way: bool,
+}
+
+/// A message that the link took.
+#[derive(Clone, Debug)]
+enum Taken {
+    Retained(Topic),
+    Event(u64),
+    Evidence,
+}
+
+pub(crate) struct Outbox {
+    link: Link,
+    retained: BTreeMap<Topic, Retained>,
+    events: VecDeque<Waiting>,
+    event_capacity: usize,
+    next_event_id: u64,
+    evidence: VecDeque<Message>,
+    evidence_capacity: usize,
+    /// Taken and not yet written to the network, in order.
+    taken: VecDeque<Taken>,
+    /// Written and not yet acknowledged, by packet id.
+    written: HashMap<u16, Taken>,
+    counts: Counts,
+}
+
+impl Outbox {
+    /// Both capacities are at least 1.
+    pub(crate) fn new(event_capacity: usize, evidence_capacity: usize) -> Self {
+        Self {
+            link: Link::Starting,
+            retained: BTreeMap::new(),
+            events: VecDeque::new(),
+            event_capacity,
+            next_event_id: 0,
+            evidence: VecDeque::new(),
+            evidence_capacity,
+            taken: VecDeque::new(),
+            written: HashMap::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Replaces the value of a retained topic.
+    pub(crate) fn set(&mut self, message: Message) {
+        let Message { topic, payload } = message;
+        match self.retained.get_mut(&topic) {
+            Some(it) => {
+                it.payload = payload;
+                it.is_due = true;
+            }
+            None => {
+                let it = Retained { payload, is_due: true, is_on_its_way: false };
+                self.retained.insert(topic, it);
+            }
+        }
+    }
+
+    /// Queues an event. When the queue is full, the oldest that is not on its way is dropped.
+    pub(crate) fn push_event(&mut self, event: Event) {
+        if self.event_capacity <= self.events.len() {
+            let oldest = self.events.iter().position(|it| !it.is_on_its_way).unwrap_or(0);
+            self.events.remove(oldest);
+            self.counts.events_dropped += 1;
+        }
+        let id = self.next_event_id;
+        self.next_event_id += 1;
+        let is_replay = self.link == Link::Down;
+        self.events.push_back(Waiting { id, event, is_replay, is_on_its_way: false });
+    }
+
+    /// Queues evidence. It is dropped while the broker is away; when the queue is full, the
+    /// oldest goes.
+    pub(crate) fn push_evidence(&mut self, message: Message) {
+        if self.link == Link::Down {
+            self.counts.evidence_dropped += 1;
+            return;
+        }
+        if self.evidence_capacity <= self.evidence.len() {
+            self.evidence.pop_front();
+            self.counts.evidence_dropped += 1;
+        }
+        self.evidence.push_back(message);
+    }
+
+    /// A connection is made: everything retained is due.
+    pub(crate) fn connected(&mut self) {
+        self.link = Link::Up;
+        for it in self.retained.values_mut() {
+            it.is_due = true;
+        }
+    }
+
+    /// A connection is lost, or an attempt failed. What was on its way waits again; events become
+    /// replays, evidence is dropped.
+    pub(crate) fn disconnected(&mut self) {
+        self.link = Link::Down;
+        for it in self.retained.values_mut() {
+            it.is_due = true;
+            it.is_on_its_way = false;
+        }
+        for it in &mut self.events {
+            it.is_replay = true;
+            it.is_on_its_way = false;
+        }
+        let on_its_way = self.taken.iter().filter(|it| matches!(it, Taken::Evidence)).count();
+        self.counts.evidence_dropped += (on_its_way + self.evidence.len()) as u64;
+        self.evidence.clear();
+        self.taken.clear();
+        self.written.clear();
+    }
+
+    /// The next message to send, if the window has room: what is retained, then events, then
+    /// evidence.
+    pub(crate) fn next(&mut self) -> Option<Message> {
+        if self.link != Link::Up || WINDOW <= self.taken.len() + self.written.len() {
+            return None;
+        }
+        let is_ready = |it: &Retained| it.is_due && !it.is_on_its_way;
+        if let Some((topic, it)) = self.retained.iter_mut().find(|(_, it)| is_ready(it)) {
+            it.is_due = false;
+            it.is_on_its_way = true;
+            self.taken.push_back(Taken::Retained(topic.clone()));
+            return Some(Message { topic: topic.clone(), payload: it.payload.clone() });
+        }
+        if let Some(it) = self.events.iter_mut().find(|it| !it.is_on_its_way) {
+            it.is_on_its_way = true;
+            self.taken.push_back(Taken::Event(it.id));
+            let payload = if it.is_replay { &it.event.replay } else { &it.event.payload };
+            return Some(Message { topic: it.event.topic.clone(), payload: payload.clone() });
+        }
+        let message = self.evidence.pop_front()?;
+        self.taken.push_back(Taken::Evidence);
+        Some(message)
+    }
+
+    /// The oldest message taken was written to the network; `packet_id` is 0 for QoS 0.
+    pub(crate) fn written(&mut self, packet_id: u16) {
+        let Some(taken) = self.taken.pop_front() else { return };
+        self.counts.sent += 1;
+        if packet_id != 0 {
+            self.written.insert(packet_id, taken);
+        }
+    }
+
+    /// The broker has `packet_id`.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) {
+        let Some(taken) = self.written.remove(&packet_id) else { return };
+        self.counts.acknowledged += 1;
+        match taken {
+            Taken::Retained(topic) => {
+                if let Some(it) = self.retained.get_mut(&topic) {
+                    it.is_on_its_way = false;
+                }
+            }
+            Taken::Event(id) => self.events.retain(|it| it.id != id),
+            Taken::Evidence => (),
+        }
+    }
+
+    /// Whether all that was handed in is acknowledged, or written where nothing acknowledges it.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.events.is_empty()
+            && self.evidence.is_empty()
+            && self.taken.is_empty()
+            && self.unacknowledged().next().is_none()
+    }
+
+    /// The retained topics whose last value is not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> impl Iterator<Item = &Topic> {
+        let is_open = |it: &Retained| it.is_due || it.is_on_its_way;
+        self.retained.iter().filter(move |(_, it)| is_open(it)).map(|(topic, _)| topic)
+    }
+
+    /// Events that wait for acknowledgement.
+    pub(crate) fn n_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether the last value of a retained topic is `payload`.
+    pub(crate) fn is(&self, topic: &Topic, payload: &str) -> bool {
+        self.retained.get(topic).is_some_and(|it| it.payload == payload.as_bytes())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link == Link::Up
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+}

@@ -1,0 +1,202 @@
+//! Why a picture is labelled as it is: on the `evidence` topic, and as a line of `classify`.
+
+use lookout_core::{ClassSet, Distribution, Evidence, Reason, State};
+use serde::{Serialize, Serializer};
+
+use super::{Moment, Number, Origin, VERSION, class, label_of, reason_name, state_name};
+use crate::PublishError;
+
+/// The evidence for one picture.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvidencePayload<'a> {
+    state: &'static str,
+    reason: Option<&'static str>,
+    label: Option<Scored<'a>>,
+    margin: Number,
+    scores: Scores<'a>,
+    image: Modality<'a>,
+    captions: Option<Captions<'a>>,
+    weights: Shares,
+}
+
+/// A line of `classify`: the evidence for one picture, judged by itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct PictureLine<'a> {
+    v: u32,
+    picture: &'a str,
+    #[serde(flatten)]
+    evidence: EvidencePayload<'a>,
+}
+
+/// The payload of the `evidence` topic.
+#[derive(Clone, Debug, Serialize)]
+pub struct EvidenceMessage<'a> {
+    v: u32,
+    #[serde(flatten)]
+    at: Moment,
+    boot_id: &'a str,
+    seq: u64,
+    camera: &'a str,
+    picture: Option<&'a str>,
+    #[serde(flatten)]
+    evidence: EvidencePayload<'a>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Scored<'a> {
+    id: &'a str,
+    name: &'a str,
+    score: Number,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Modality<'a> {
+    confidence: Number,
+    scores: Scores<'a>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Captions<'a> {
+    confidence: Number,
+    scores: Scores<'a>,
+    retrieved: Vec<Caption<'a>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Caption<'a> {
+    text: &'a str,
+    similarity: Number,
+}
+
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Shares {
+    image: Number,
+    captions: Number,
+}
+
+/// Class ids with their scores, best first; an object in JSON.
+#[derive(Clone, Debug)]
+struct Scores<'a>(Vec<(&'a str, Number)>);
+
+impl<'a> EvidencePayload<'a> {
+    /// `evidence` over `classes`. `state` and `reason` are what was made of it: a verdict on this
+    /// picture alone, or the state of a camera. `margin` is the lead, in this picture, of the
+    /// state's class, else of the top class. `top_n` limits each list of scores to its best.
+    ///
+    /// Fails when the evidence is not over these classes, or holds a number that is not finite.
+    pub fn new(
+        classes: &'a ClassSet,
+        evidence: &'a Evidence,
+        state: State,
+        reason: Option<Reason>,
+        top_n: Option<usize>,
+    ) -> Result<Self, PublishError> {
+        let fused = Scores::new(classes, &evidence.fused, top_n)?;
+        let subject = match state {
+            State::Label(index) | State::None(index) => index,
+            State::Unknown | State::Stale => evidence.fused.top().0,
+        };
+        class(classes, subject)?;
+        let label = match label_of(classes, state)? {
+            None => None,
+            Some(it) => {
+                let score = Number::new("score", evidence.fused.probabilities()[subject])?;
+                Some(Scored { id: it.id.as_str(), name: &it.name, score })
+            }
+        };
+        let captions = match &evidence.captions {
+            None => None,
+            Some(it) => Some(Captions {
+                confidence: Number::new("caption confidence", it.confidence())?,
+                scores: Scores::new(classes, it, top_n)?,
+                retrieved: retrieved(evidence)?,
+            }),
+        };
+        Ok(Self {
+            state: state_name(state),
+            reason: reason.map(reason_name),
+            label,
+            margin: Number::new("margin", evidence.fused.lead(subject))?,
+            scores: fused,
+            image: Modality {
+                confidence: Number::new("image confidence", evidence.image.confidence())?,
+                scores: Scores::new(classes, &evidence.image, top_n)?,
+            },
+            captions,
+            weights: Shares {
+                image: Number::new("image weight", evidence.weights.image)?,
+                captions: Number::new("caption weight", evidence.weights.captions)?,
+            },
+        })
+    }
+}
+
+impl<'a> PictureLine<'a> {
+    /// The line for the file `picture`.
+    pub fn new(picture: &'a str, evidence: EvidencePayload<'a>) -> Self {
+        Self { v: VERSION, picture, evidence }
+    }
+}
+
+impl<'a> EvidenceMessage<'a> {
+    /// The message of one decision of `camera`; `picture` is the frame's file, if it has one.
+    pub fn new(
+        origin: Origin<'a>,
+        camera: &'a str,
+        picture: Option<&'a str>,
+        evidence: EvidencePayload<'a>,
+    ) -> Self {
+        Self {
+            v: VERSION,
+            at: Moment::new(origin.at),
+            boot_id: origin.boot_id,
+            seq: origin.seq,
+            camera,
+            picture,
+            evidence,
+        }
+    }
+}
+
+fn retrieved(evidence: &Evidence) -> Result<Vec<Caption<'_>>, PublishError> {
+    let caption =
+        |it: &'_ lookout_core::Retrieved| Number::new("caption similarity", it.similarity);
+    evidence
+        .retrieved
+        .iter()
+        .map(|it| Ok(Caption { text: &it.text, similarity: caption(it)? }))
+        .collect()
+}
+
+impl<'a> Scores<'a> {
+    fn new(
+        classes: &'a ClassSet,
+        distribution: &Distribution,
+        top_n: Option<usize>,
+    ) -> Result<Self, PublishError> {
+        let n_classes = classes.classes().len();
+        if distribution.len() != n_classes {
+            let index = distribution.len().saturating_sub(1);
+            return Err(PublishError::UnknownClass { index, n_classes });
+        }
+        let mut scores: Vec<(&str, f64)> = classes
+            .classes()
+            .iter()
+            .map(|it| it.id.as_str())
+            .zip(distribution.probabilities().iter().copied())
+            .collect();
+        scores.sort_by(|a, b| b.1.total_cmp(&a.1));
+        scores.truncate(top_n.unwrap_or(n_classes));
+        scores
+            .into_iter()
+            .map(|(id, score)| Ok((id, Number::new("score", score)?)))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+impl Serialize for Scores<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().copied())
+    }
+}
