@@ -1,1 +1,25 @@
-//! Pictures and texts to embeddings through tract.
+//! Pictures and texts to embeddings: opens a model bundle and runs its towers through tract.
+//!
+//! Everything about a model comes from its `model.toml`. This is the only crate that knows
+//! tract; the bytes of a file reach it, or the tokenizer, only when their hash is the one that
+//! the manifest names.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod bundle;
+mod error;
+mod golden;
+mod image_tower;
+mod manifest;
+mod model;
+mod preprocess;
+mod text_tower;
+
+pub use bundle::Bundle;
+pub use error::{BoxError, EncoderError, Fault};
+pub use golden::{Golden, SampleCheck};
+pub use image_tower::ImageTower;
+pub use manifest::DecisionDefaults;
+pub use preprocess::{ImageRule, Layout, preprocess, resize_and_crop};
+pub use text_tower::TextTower;

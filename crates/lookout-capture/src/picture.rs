@@ -1,0 +1,259 @@
+//! Picture files to pixels. The content decides what a file is, never its name.
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use lookout_core::{Picture, PictureError};
+
+/// What a picture may cost before it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PictureLimits {
+    /// The most pixels, width times height.
+    pub max_pixels: u64,
+    /// The most bytes of the encoded picture.
+    pub max_bytes: u64,
+}
+
+impl Default for PictureLimits {
+    /// 50 million pixels and 64 MiB.
+    fn default() -> Self {
+        Self { max_pixels: 50_000_000, max_bytes: 64 << 20 }
+    }
+}
+
+/// A picture cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureFileError {
+    /// The file cannot be read.
+    #[error("cannot read {name}")]
+    Read {
+        /// The file.
+        name: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A directory, device, pipe or socket stands where a file belongs.
+    #[error("{name} must be a regular file, got {got}")]
+    NotAFile {
+        /// The path.
+        name: String,
+        /// What it is.
+        got: &'static str,
+    },
+    /// There are no bytes.
+    #[error("{name} must have at least 1 byte, got 0")]
+    Empty {
+        /// The file.
+        name: String,
+    },
+    /// More bytes than [`PictureLimits::max_bytes`].
+    #[error("{name} may have at most {limit} bytes, got {got}")]
+    TooManyBytes {
+        /// The file.
+        name: String,
+        /// The most bytes.
+        limit: u64,
+        /// Its bytes.
+        got: u64,
+    },
+    /// More pixels than [`PictureLimits::max_pixels`].
+    #[error("{name} may have at most {limit} pixels, got {width_px}x{height_px}")]
+    TooManyPixels {
+        /// The file.
+        name: String,
+        /// The most pixels.
+        limit: u64,
+        /// Width of the picture.
+        width_px: u32,
+        /// Height of the picture.
+        height_px: u32,
+    },
+    /// The content is none of the formats read here.
+    #[error("{name} must be a JPEG, PNG, WebP, BMP or GIF picture, got {got}")]
+    UnknownFormat {
+        /// The file.
+        name: String,
+        /// What it seems to be, or its first bytes.
+        got: String,
+    },
+    /// The picture ends before its last pixel.
+    #[error("{name} must be a whole {format} picture, got one cut off after {got} bytes")]
+    Truncated {
+        /// The file.
+        name: String,
+        /// Its format.
+        format: &'static str,
+        /// Its bytes.
+        got: u64,
+    },
+    /// The decoder refuses it.
+    #[error("{name} must be a valid {format} picture")]
+    Decode {
+        /// The file.
+        name: String,
+        /// Its format.
+        format: &'static str,
+        /// The decoder's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A side is zero.
+    #[error("{name} has no pixels")]
+    NoPixels {
+        /// The file.
+        name: String,
+        /// Its size.
+        source: PictureError,
+    },
+}
+
+/// Reads and decodes the picture at `path`; see [`decode_picture`].
+pub fn read_picture(path: &Path, limits: &PictureLimits) -> Result<Picture, PictureFileError> {
+    let name = path.display().to_string();
+    let read_error = |source| PictureFileError::Read { name: name.clone(), source };
+    // Looked at before it is opened, because opening a pipe waits for a writer.
+    let metadata = fs::metadata(path).map_err(read_error)?;
+    if !metadata.is_file() {
+        let got = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
+        return Err(PictureFileError::NotAFile { name, got });
+    }
+    check_size(&name, metadata.len(), limits)?;
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(limits.max_bytes.saturating_add(1)).read_to_end(&mut bytes))
+        .map_err(read_error)?;
+    decode_picture(&bytes, &name, limits)
+}
+
+/// Decodes a JPEG, PNG, WebP, BMP or GIF picture (the first frame of a moving one) to RGB.
+///
+/// The orientation in the picture's EXIF data is applied. Transparency is dropped, not blended;
+/// gray becomes three equal channels. `limits` are checked before pixels are allocated. `name`
+/// is for the error only.
+pub fn decode_picture(
+    bytes: &[u8],
+    name: &str,
+    limits: &PictureLimits,
+) -> Result<Picture, PictureFileError> {
+    check_size(name, bytes.len() as u64, limits)?;
+    let format = image::guess_format(bytes).ok();
+    let Some((format, format_name)) = format.and_then(|it| Some((it, format_name(it)?))) else {
+        let got = match format {
+            Some(format) => format!("{format:?}"),
+            None => format!("first bytes {:02x?}", &bytes[..bytes.len().min(8)]),
+        };
+        return Err(PictureFileError::UnknownFormat { name: name.to_owned(), got });
+    };
+    if format == ImageFormat::Jpeg && !jpeg_is_whole(bytes) {
+        let (name, got) = (name.to_owned(), bytes.len() as u64);
+        return Err(PictureFileError::Truncated { name, format: format_name, got });
+    }
+    // Decoders can panic on hostile bytes. They own all that they change, so nothing of it
+    // outlives the panic.
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes, format, limits)))
+        .unwrap_or_else(|_| Err(Failure::Decoder("the decoder panicked".into())));
+    let image = decoded.map_err(|failure| match failure {
+        Failure::Pixels { width_px, height_px } => PictureFileError::TooManyPixels {
+            name: name.to_owned(),
+            limit: limits.max_pixels,
+            width_px,
+            height_px,
+        },
+        Failure::Decoder(source) => {
+            PictureFileError::Decode { name: name.to_owned(), format: format_name, source }
+        }
+    })?;
+    let rgb = into_rgb(image);
+    Picture::new(rgb.width(), rgb.height(), rgb.into_raw())
+        .map_err(|source| PictureFileError::NoPixels { name: name.to_owned(), source })
+}
+
+enum Failure {
+    Pixels { width_px: u32, height_px: u32 },
+    Decoder(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<image::ImageError> for Failure {
+    fn from(err: image::ImageError) -> Self {
+        Self::Decoder(err.into())
+    }
+}
+
+fn decode(
+    bytes: &[u8],
+    format: ImageFormat,
+    limits: &PictureLimits,
+) -> Result<DynamicImage, Failure> {
+    let mut decoder = ImageReader::with_format(Cursor::new(bytes), format).into_decoder()?;
+    let (width_px, height_px) = decoder.dimensions();
+    if limits.max_pixels < u64::from(width_px) * u64::from(height_px) {
+        return Err(Failure::Pixels { width_px, height_px });
+    }
+    // For what a decoder makes besides the pixels; 16 bytes hold any pixel twice.
+    let mut decoder_limits = Limits::no_limits();
+    decoder_limits.max_alloc = Some(limits.max_pixels.saturating_mul(16));
+    decoder.set_limits(decoder_limits)?;
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let mut image = DynamicImage::from_decoder(decoder)?;
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
+fn into_rgb(image: DynamicImage) -> image::RgbImage {
+    image.into_rgb8()
+}
+
+fn check_size(name: &str, got: u64, limits: &PictureLimits) -> Result<(), PictureFileError> {
+    let name = || name.to_owned();
+    if got == 0 {
+        return Err(PictureFileError::Empty { name: name() });
+    }
+    if limits.max_bytes < got {
+        let limit = limits.max_bytes;
+        return Err(PictureFileError::TooManyBytes { name: name(), limit, got });
+    }
+    Ok(())
+}
+
+fn format_name(format: ImageFormat) -> Option<&'static str> {
+    match format {
+        ImageFormat::Jpeg => Some("JPEG"),
+        ImageFormat::Png => Some("PNG"),
+        ImageFormat::WebP => Some("WebP"),
+        ImageFormat::Bmp => Some("BMP"),
+        ImageFormat::Gif => Some("GIF"),
+        _ => None,
+    }
+}
+
+/// Whether the end-of-image marker is reached. JPEG decoders fill what is missing with gray
+/// instead of failing. A thumbnail's own marker does not count: it lies inside a segment.
+fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    const START_OF_IMAGE: u8 = 0xd8;
+    const END_OF_IMAGE: u8 = 0xd9;
+    let mut pos = 0;
+    loop {
+        // Everything up to a marker is entropy-coded data or padding.
+        let Some(offset) = bytes.get(pos..).and_then(|it| it.iter().position(|it| *it == 0xff))
+        else {
+            return false;
+        };
+        pos += offset + 1;
+        match bytes.get(pos) {
+            None => return false,
+            Some(0xff) => {}
+            Some(&END_OF_IMAGE) => return true,
+            // A stuffed byte, a marker without content, a restart.
+            Some(0x00 | 0x01 | 0xd0..=0xd7 | &START_OF_IMAGE) => pos += 1,
+            Some(_) => {
+                let Some(length) = bytes.get(pos + 1..pos + 3) else {
+                    return false;
+                };
+                pos += 1 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+            }
+        }
+    }
+}

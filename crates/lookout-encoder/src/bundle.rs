@@ -1,0 +1,238 @@
+//! A model bundle: a folder with `model.toml` and the files that it names.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use lookout_core::{Scales, Weighting};
+use sha2::{Digest, Sha256};
+
+use crate::manifest::Manifest;
+use crate::{DecisionDefaults, EncoderError, Fault, ImageRule};
+
+/// The largest manifest, in bytes.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
+/// The largest tokenizer or golden file, in bytes.
+const MAX_TABLE_BYTES: u64 = 64 << 20;
+/// The largest other file, in bytes: what protobuf, and so ONNX, can hold.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
+
+/// An opened bundle whose manifest holds every rule. Its files are there; their content is
+/// checked when they are loaded, or by [`Bundle::verify_files`].
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    dir: PathBuf,
+    pub(crate) manifest: Manifest,
+}
+
+/// A file of the bundle, read and found to be the one described.
+pub(crate) struct BundleFile {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Bundle {
+    /// The manifest's name in the folder.
+    pub const MANIFEST: &str = "model.toml";
+
+    /// Reads `dir/model.toml` and checks it wholly; every fault is reported at once.
+    pub fn open(dir: &Path) -> Result<Self, EncoderError> {
+        let path = dir.join(Self::MANIFEST);
+        let bytes = read_file(&path, MAX_MANIFEST_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|err| EncoderError::Invalid {
+            path: path.clone(),
+            faults: vec![Fault {
+                key: Self::MANIFEST.to_owned(),
+                rule: "UTF-8".to_owned(),
+                got: err.utf8_error().to_string(),
+            }],
+        })?;
+        let table = text
+            .parse()
+            .map_err(|err| EncoderError::Syntax { path: path.clone(), source: Box::new(err) })?;
+        let manifest = Manifest::from_table(table)
+            .map_err(|faults| EncoderError::Invalid { path: path.clone(), faults })?;
+        let bundle = Self { dir: dir.to_owned(), manifest };
+        let faults = bundle.file_faults();
+        if faults.is_empty() { Ok(bundle) } else { Err(EncoderError::Invalid { path, faults }) }
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Names the embedding space; only embeddings of one space can be compared.
+    pub fn space(&self) -> &str {
+        &self.manifest.space
+    }
+
+    /// Entries of an embedding.
+    pub fn dimension(&self) -> usize {
+        self.manifest.dimension
+    }
+
+    /// From cosines to logits.
+    pub fn scales(&self) -> Scales {
+        self.manifest.scales
+    }
+
+    /// The weighting of the two modalities that suits the model.
+    pub fn weighting(&self) -> Weighting {
+        self.manifest.weighting
+    }
+
+    /// K, the captions to keep for a picture; at least 1.
+    pub fn n_captions(&self) -> usize {
+        self.manifest.n_captions
+    }
+
+    /// The prompt templates that suit the model; at least one, `{}` exactly once in each.
+    pub fn templates(&self) -> &[String] {
+        &self.manifest.templates
+    }
+
+    /// The decision rules that suit the model.
+    pub fn decision(&self) -> DecisionDefaults {
+        self.manifest.decision
+    }
+
+    /// How a picture becomes the image tower's input.
+    pub fn image_rule(&self) -> &ImageRule {
+        &self.manifest.image.rule
+    }
+
+    /// Under which terms the bundle may be used.
+    pub fn license(&self) -> &str {
+        &self.manifest.license
+    }
+
+    /// Where the bundle comes from.
+    pub fn origin(&self) -> &str {
+        &self.manifest.origin
+    }
+
+    /// The folder of sample pictures.
+    pub fn pictures_dir(&self) -> PathBuf {
+        self.dir.join(&self.manifest.golden.pictures)
+    }
+
+    /// File names with their SHA-256 as 64 lower-case hexadecimal digits, by name.
+    pub fn sha256(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.manifest.sha256.iter().map(|(name, hash)| (name.as_str(), hash.as_str()))
+    }
+
+    /// Hashes every file of the manifest, in order of name; the first that differs is the error.
+    pub fn verify_files(&self) -> Result<(), EncoderError> {
+        for (name, expected) in &self.manifest.sha256 {
+            let path = self.dir.join(name);
+            let got = hash(open_file(&path, MAX_MODEL_BYTES)?)
+                .map_err(|source| EncoderError::Read { path: path.clone(), source })?;
+            compare(path, expected, &got)?;
+        }
+        Ok(())
+    }
+
+    /// Reads a file named by the manifest. What is returned is what was hashed.
+    pub(crate) fn read(&self, name: &str) -> Result<BundleFile, EncoderError> {
+        let path = self.dir.join(name);
+        let bytes = read_file(&path, self.limit(name))?;
+        let expected = self.manifest.sha256.get(name).map_or("", String::as_str);
+        compare(path.clone(), expected, &hex(&Sha256::digest(&bytes)))?;
+        Ok(BundleFile { path, bytes })
+    }
+
+    fn limit(&self, name: &str) -> u64 {
+        let Manifest { text, golden, .. } = &self.manifest;
+        let is_table = name == text.tokenizer || name == golden.file;
+        if is_table { MAX_TABLE_BYTES } else { MAX_MODEL_BYTES }
+    }
+
+    fn file_faults(&self) -> Vec<Fault> {
+        let Manifest { image, text, golden, sha256, .. } = &self.manifest;
+        let mut faults = Vec::new();
+        let mut fault = |key: String, rule: &str, got: String| {
+            faults.push(Fault { key, rule: rule.to_owned(), got });
+        };
+        for (key, name) in [
+            ("image.file", &image.file),
+            ("text.file", &text.file),
+            ("text.tokenizer", &text.tokenizer),
+            ("golden.file", &golden.file),
+        ] {
+            if !sha256.contains_key(name) {
+                let rule = format!("a file with an entry in `sha256`, as `{key}` is");
+                fault(key.to_owned(), &rule, format!("{name:?}"));
+            }
+        }
+        for name in sha256.keys() {
+            if let Err(err) = open_file(&self.dir.join(name), self.limit(name)) {
+                let key = format!("sha256.{name:?}");
+                fault(key, "the hash of a readable file in the bundle's folder", reason(&err));
+            }
+        }
+        if !self.pictures_dir().is_dir() {
+            let got = format!("{:?}", golden.pictures);
+            fault("golden.pictures".to_owned(), "a folder in the bundle's folder", got);
+        }
+        faults
+    }
+}
+
+fn reason(err: &EncoderError) -> String {
+    match err {
+        EncoderError::Read { source, .. } => source.to_string(),
+        err => err.to_string(),
+    }
+}
+
+fn compare(path: PathBuf, expected: &str, got: &str) -> Result<(), EncoderError> {
+    if expected == got {
+        return Ok(());
+    }
+    Err(EncoderError::Hash { path, expected: expected.to_owned(), got: got.to_owned() })
+}
+
+fn hash(mut file: File) -> std::io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(hex(&hasher.finalize()));
+        }
+        hasher.update(&buffer[..n]);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|it| format!("{it:02x}")).collect()
+}
+
+/// Opens a regular file of at most `limit` bytes. Its kind is looked at before it is opened,
+/// because opening a pipe waits for a writer.
+fn open_file(path: &Path, limit: u64) -> Result<File, EncoderError> {
+    let read_error = |source| EncoderError::Read { path: path.to_owned(), source };
+    let metadata = fs::metadata(path).map_err(read_error)?;
+    if !metadata.is_file() {
+        return Err(EncoderError::NotAFile { path: path.to_owned() });
+    }
+    if limit < metadata.len() {
+        let got = metadata.len();
+        return Err(EncoderError::TooLarge { path: path.to_owned(), limit, got });
+    }
+    File::open(path).map_err(read_error)
+}
+
+fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, EncoderError> {
+    let mut bytes = Vec::new();
+    open_file(path, limit)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|source| EncoderError::Read { path: path.to_owned(), source })?;
+    let got = bytes.len() as u64;
+    if limit < got {
+        return Err(EncoderError::TooLarge { path: path.to_owned(), limit, got });
+    }
+    Ok(bytes)
+}

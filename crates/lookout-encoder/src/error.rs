@@ -1,0 +1,231 @@
+//! What can go wrong between a bundle on disk and an embedding.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use lookout_core::{Disposition, EmbeddingError};
+
+/// A foreign error, kept as a source so that its type stays out of the interface.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// One rule of `model.toml` that is broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Full path of the key, such as `image.size_px`.
+    pub key: String,
+    /// What the value must be.
+    pub rule: String,
+    /// The value found, or `nothing`.
+    pub got: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` must be {}, got {}", self.key, self.rule, self.got)
+    }
+}
+
+/// A bundle, a model or an input is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum EncoderError {
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A directory, device or pipe stands where a file belongs.
+    #[error("{path} must be a regular file")]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file is larger than its kind may be.
+    #[error("{path} may have at most {limit} bytes, got {got}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The most bytes.
+        limit: u64,
+        /// Its bytes; where it grew while being read, those seen so far.
+        got: u64,
+    },
+    /// A manifest is no TOML.
+    #[error("{path} is not valid TOML")]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A manifest breaks rules; all of them are listed.
+    #[error("{path} breaks {} rule(s):{}", faults.len(), lines(faults))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// Every broken rule.
+        faults: Vec<Fault>,
+    },
+    /// A file is not the one that the manifest describes.
+    #[error(
+        "{path} must have SHA-256 {expected}, got {got}; restore the file from where the bundle came from"
+    )]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// The hash in the manifest, 64 hexadecimal digits.
+        expected: String,
+        /// The hash of the file.
+        got: String,
+    },
+    /// tract refuses a model or its input.
+    #[error("cannot {action} {path}")]
+    Model {
+        /// The model.
+        path: PathBuf,
+        /// `load` or `run`.
+        action: &'static str,
+        /// tract's reason.
+        source: BoxError,
+    },
+    /// A library panicked on what it was given.
+    #[error("cannot {action} {path}: the library panicked: {message}")]
+    Panicked {
+        /// The file.
+        path: PathBuf,
+        /// `load` or `run`.
+        action: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// A model's output is not what the manifest declares.
+    #[error("{path} must output one row of {expected} numbers, got shape {got:?}")]
+    OutputShape {
+        /// The model.
+        path: PathBuf,
+        /// The declared dimension.
+        expected: usize,
+        /// The output's shape; empty where it is unknown before the model runs.
+        got: Vec<usize>,
+    },
+    /// A model's output is no direction.
+    #[error("{path} gave no embedding")]
+    Output {
+        /// The model.
+        path: PathBuf,
+        /// What it gave.
+        source: EmbeddingError,
+    },
+    /// A tokenizer cannot be parsed, or refuses a text.
+    #[error("cannot {action} {path}")]
+    Tokenizer {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// `load` or `run`.
+        action: &'static str,
+        /// Its reason.
+        source: BoxError,
+    },
+    /// A tokenizer contradicts the manifest.
+    #[error("{path} must {rule}, got {got}")]
+    TokenizerRule {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// What the manifest says.
+        rule: String,
+        /// What it does.
+        got: String,
+    },
+    /// A text without content.
+    #[error("text {text:?} must have at least 1 token besides white space and special tokens")]
+    EmptyText {
+        /// The text.
+        text: String,
+    },
+    /// A text beyond [`crate::TextTower::MAX_TEXT_BYTES`].
+    #[error("a text may have at most {limit} bytes, got {got}")]
+    TextTooLong {
+        /// The most bytes.
+        limit: usize,
+        /// Its bytes.
+        got: usize,
+    },
+    /// The resizer refuses a picture.
+    #[error("cannot resize a picture of {width_px}x{height_px} px")]
+    Resize {
+        /// The picture's width.
+        width_px: u32,
+        /// The picture's height.
+        height_px: u32,
+        /// Its reason.
+        source: BoxError,
+    },
+    /// The file of golden embeddings is malformed.
+    #[error("{path} is not a valid file of golden embeddings")]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: BoxError,
+    },
+    /// A picture of the bundle cannot be used to check it.
+    #[error("cannot read the sample picture {path}")]
+    SamplePicture {
+        /// The picture.
+        path: PathBuf,
+        /// The reader's reason.
+        source: BoxError,
+    },
+    /// An embedding differs from the golden one.
+    #[error(
+        "the embedding of {sample:?} must have a cosine of at least {min_cosine} to its golden value, got {cosine}; this machine computes the model wrongly, or the bundle is damaged"
+    )]
+    GoldenMismatch {
+        /// The text, or the picture's file.
+        sample: String,
+        /// The least cosine.
+        min_cosine: f64,
+        /// The cosine found.
+        cosine: f64,
+    },
+}
+
+impl EncoderError {
+    /// What to do about it.
+    pub fn disposition(&self) -> Disposition {
+        match self {
+            Self::Output { .. }
+            | Self::Resize { .. }
+            | Self::EmptyText { .. }
+            | Self::TextTooLong { .. }
+            | Self::Model { action: RUN, .. }
+            | Self::Tokenizer { action: RUN, .. }
+            | Self::Panicked { action: RUN, .. } => Disposition::SkipFrame,
+            Self::Read { .. }
+            | Self::NotAFile { .. }
+            | Self::TooLarge { .. }
+            | Self::Syntax { .. }
+            | Self::Invalid { .. }
+            | Self::Hash { .. }
+            | Self::Model { .. }
+            | Self::Panicked { .. }
+            | Self::OutputShape { .. }
+            | Self::Tokenizer { .. }
+            | Self::TokenizerRule { .. }
+            | Self::Golden { .. }
+            | Self::SamplePicture { .. }
+            | Self::GoldenMismatch { .. } => Disposition::Fatal,
+        }
+    }
+}
+
+/// The action of a failure that concerns one input.
+pub(crate) const RUN: &str = "run";
+/// The action of a failure that concerns the model.
+pub(crate) const LOAD: &str = "load";
+
+fn lines(faults: &[Fault]) -> String {
+    faults.iter().map(|it| format!("\n  {it}")).collect()
+}

@@ -1,0 +1,141 @@
+//! Embeddings that another runtime computed, to find out whether this machine agrees with it.
+
+use std::path::{Path, PathBuf};
+
+use lookout_core::{Embedding, Picture};
+use serde::Deserialize;
+
+use crate::{BoxError, Bundle, EncoderError, ImageTower, TextTower};
+
+/// The golden embeddings of a bundle.
+#[derive(Clone, Debug)]
+pub struct Golden {
+    pictures: Vec<Sample>,
+    texts: Vec<Sample>,
+    pictures_dir: PathBuf,
+    min_cosine: f64,
+}
+
+#[derive(Clone, Debug)]
+struct Sample {
+    name: String,
+    embedding: Embedding,
+}
+
+/// How one sample compares.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SampleCheck {
+    /// The text, or the picture's file name.
+    pub sample: String,
+    /// Cosine between the embedding computed here and the golden one.
+    pub cosine: f64,
+    /// The least cosine that the bundle allows.
+    pub min_cosine: f64,
+}
+
+impl SampleCheck {
+    /// Whether the embeddings agree.
+    pub fn passed(&self) -> bool {
+        self.min_cosine <= self.cosine
+    }
+
+    /// An error unless the embeddings agree.
+    pub fn ensure(self) -> Result<(), EncoderError> {
+        if self.passed() {
+            return Ok(());
+        }
+        let Self { sample, cosine, min_cosine } = self;
+        Err(EncoderError::GoldenMismatch { sample, min_cosine, cosine })
+    }
+}
+
+impl Golden {
+    /// Reads the bundle's golden embeddings.
+    pub fn open(bundle: &Bundle) -> Result<Self, EncoderError> {
+        let spec = &bundle.manifest.golden;
+        let file = bundle.read(&spec.file)?;
+        let error = |source: BoxError| EncoderError::Golden { path: file.path.clone(), source };
+        let raw: RawGolden =
+            serde_json::from_slice(&file.bytes).map_err(|err| error(err.into()))?;
+        let samples = |raw: Vec<RawSample>| {
+            raw.into_iter().map(|it| it.check(bundle.dimension())).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            pictures: samples(raw.pictures).map_err(error)?,
+            texts: samples(raw.texts).map_err(error)?,
+            pictures_dir: bundle.pictures_dir(),
+            min_cosine: spec.min_cosine,
+        })
+    }
+
+    /// The sample pictures' file names, within [`Bundle::pictures_dir`].
+    pub fn picture_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.pictures.iter().map(|it| it.name.as_str())
+    }
+
+    /// The sample texts.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.texts.iter().map(|it| it.name.as_str())
+    }
+
+    /// Compares the first `n` sample pictures, fewer where there are fewer. `read_picture`
+    /// decodes a file.
+    pub fn check_pictures(
+        &self,
+        tower: &mut ImageTower,
+        n: usize,
+        mut read_picture: impl FnMut(&Path) -> Result<Picture, BoxError>,
+    ) -> Result<Vec<SampleCheck>, EncoderError> {
+        let check = |sample: &Sample| {
+            let path = self.pictures_dir.join(&sample.name);
+            let picture = read_picture(&path)
+                .map_err(|source| EncoderError::SamplePicture { path, source })?;
+            Ok(self.compare(sample, &tower.encode(&picture)?))
+        };
+        self.pictures.iter().take(n).map(check).collect()
+    }
+
+    /// Compares the first `n` sample texts, fewer where there are fewer.
+    pub fn check_texts(
+        &self,
+        tower: &mut TextTower,
+        n: usize,
+    ) -> Result<Vec<SampleCheck>, EncoderError> {
+        let check = |sample: &Sample| Ok(self.compare(sample, &tower.encode_text(&sample.name)?));
+        self.texts.iter().take(n).map(check).collect()
+    }
+
+    fn compare(&self, sample: &Sample, embedding: &Embedding) -> SampleCheck {
+        let cosine = sample.embedding.cosine(embedding);
+        SampleCheck { sample: sample.name.clone(), cosine, min_cosine: self.min_cosine }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawGolden {
+    #[expect(dead_code, reason = "for the reader of the file")]
+    made_by: serde_json::Value,
+    pictures: Vec<RawSample>,
+    texts: Vec<RawSample>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSample {
+    name: String,
+    embedding: Vec<f32>,
+}
+
+impl RawSample {
+    fn check(self, dimension: usize) -> Result<Sample, BoxError> {
+        let Self { name, embedding } = self;
+        if embedding.len() != dimension {
+            let got = embedding.len();
+            return Err(format!("{name:?} must have {dimension} numbers, got {got}").into());
+        }
+        let embedding =
+            Embedding::from_unit(embedding).map_err(|err| format!("{name:?}: {err}"))?;
+        Ok(Sample { name, embedding })
+    }
+}

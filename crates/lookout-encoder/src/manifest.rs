@@ -1,0 +1,392 @@
+//! `model.toml` to a checked [`Manifest`]. The only module that knows that format.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use lookout_core::{ClassSet, LogitScale, Scales, Weighting, Window};
+use toml::{Table, Value};
+
+use crate::Fault;
+use crate::preprocess::{ImageRule, Layout};
+
+/// What a bundle recommends for decisions; each within 0 to 1, `exit` at most `enter`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DecisionDefaults {
+    /// The score at which a class is accepted; above 0.
+    pub enter: f64,
+    /// The least distance to the next class.
+    pub margin: f64,
+    /// The score below which an accepted class is dropped.
+    pub exit: f64,
+}
+
+/// A checked `model.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Manifest {
+    pub(crate) space: String,
+    pub(crate) dimension: usize,
+    pub(crate) license: String,
+    pub(crate) origin: String,
+    pub(crate) scales: Scales,
+    pub(crate) templates: Vec<String>,
+    pub(crate) weighting: Weighting,
+    pub(crate) n_captions: usize,
+    pub(crate) decision: DecisionDefaults,
+    pub(crate) image: ImageSpec,
+    pub(crate) text: TextSpec,
+    pub(crate) golden: GoldenSpec,
+    pub(crate) sha256: BTreeMap<String, String>,
+}
+
+/// The image tower.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ImageSpec {
+    pub(crate) file: String,
+    pub(crate) input: String,
+    pub(crate) output: String,
+    pub(crate) rule: ImageRule,
+}
+
+/// The text tower.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TextSpec {
+    pub(crate) file: String,
+    pub(crate) ids_input: String,
+    pub(crate) mask_input: Option<String>,
+    pub(crate) output: String,
+    pub(crate) tokenizer: String,
+    pub(crate) context_length: usize,
+    pub(crate) pad_token: String,
+    pub(crate) end_token: String,
+    pub(crate) strip: bool,
+}
+
+/// The bundle's proof of itself.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct GoldenSpec {
+    pub(crate) file: String,
+    pub(crate) pictures: String,
+    pub(crate) min_cosine: f64,
+}
+
+impl Manifest {
+    /// The version of the format that this program reads.
+    const FORMAT: i64 = 1;
+
+    /// Checks everything in `table` and reports every fault.
+    pub(crate) fn from_table(table: Table) -> Result<Self, Vec<Fault>> {
+        let mut faults = Vec::new();
+        let manifest = Self::read(Section::root(table, &mut faults));
+        match manifest {
+            Some(manifest) if faults.is_empty() => Ok(manifest),
+            _ => Err(faults),
+        }
+    }
+
+    /// `None` only where a fault was noted.
+    fn read(mut root: Section<'_>) -> Option<Self> {
+        root.integer::<i64>("format", Self::FORMAT, Self::FORMAT);
+        let space = root.get("space", "1 to 64 characters of a-z, 0-9, `.`, `_` and `-`", |it| {
+            let text = it.as_str()?;
+            let allowed =
+                |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c);
+            ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+        });
+        let dimension = root.integer("dimension", 1, 65_536);
+        let license = root.text("license");
+        let origin = root.text("origin");
+        let scale_rule = "greater than 0 and finite";
+        let logit_scale = root.get("logit_scale", scale_rule, scale);
+        let caption_logit_scale = root.optional("caption_logit_scale", scale_rule, scale);
+        let templates = root.get(
+            "templates",
+            "1 to 200 texts of at most 1000 characters that contain {} exactly once",
+            templates,
+        );
+        let fusion = root.section("fusion", Self::read_fusion);
+        let decision = root.section("decision", Self::read_decision);
+        let image = root.section("image", ImageSpec::read);
+        let text = root.section("text", TextSpec::read);
+        let golden = root.section("golden", GoldenSpec::read);
+        let sha256 = root.get(
+            "sha256",
+            "a table of file names and 64 lower-case hexadecimal digits each",
+            |it| {
+                let table = it.as_table()?;
+                table.iter().map(|(name, it)| Some((plain(name)?, digest(it)?))).collect()
+            },
+        );
+        root.finish();
+
+        let image_scale = logit_scale?;
+        let (weighting, n_captions) = fusion?;
+        Some(Self {
+            space: space?,
+            dimension: dimension?,
+            license: license?,
+            origin: origin?,
+            scales: Scales {
+                image: image_scale,
+                caption: caption_logit_scale.unwrap_or(image_scale),
+            },
+            templates: templates?,
+            weighting,
+            n_captions,
+            decision: decision?,
+            image: image?,
+            text: text?,
+            golden: golden?,
+            sha256: sha256?,
+        })
+    }
+
+    fn read_fusion(section: &mut Section<'_>) -> Option<(Weighting, usize)> {
+        let weighting = section.one_of("weighting", &["memoryless", "history"]);
+        let window = section.optional("window", "a number of frames or \"unbounded\"", |it| {
+            if it.as_str() == Some("unbounded") {
+                return Some(Window::Unbounded);
+            }
+            u64::try_from(it.as_integer()?).ok().and_then(NonZeroU64::new).map(Window::Frames)
+        });
+        let n_captions = section.integer("n_captions", 1, 1000);
+        let weighting = match (weighting?.as_str(), window) {
+            ("memoryless", None) => Weighting::Memoryless,
+            ("history", Some(window)) => Weighting::History(window),
+            (_, window) => {
+                let got = if window.is_some() { "a window" } else { "nothing" };
+                section.fault("window", "given with weighting = \"history\" and only then", got);
+                return None;
+            }
+        };
+        Some((weighting, n_captions?))
+    }
+
+    fn read_decision(section: &mut Section<'_>) -> Option<DecisionDefaults> {
+        let enter =
+            section.number("enter", "greater than 0 and at most 1", |it| 0.0 < it && it <= 1.0);
+        let margin = section.number("margin", "0 to 1", |it| (0.0..=1.0).contains(&it));
+        let exit = section.number("exit", "0 to `decision.enter`", |it| {
+            (0.0..=enter.unwrap_or(1.0)).contains(&it)
+        });
+        Some(DecisionDefaults { enter: enter?, margin: margin?, exit: exit? })
+    }
+}
+
+impl ImageSpec {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let file = section.file("file");
+        let input = section.text("input");
+        let output = section.text("output");
+        let layout = section.one_of("layout", &["nchw", "nhwc"]);
+        section.one_of("channels", &["rgb"]);
+        section.one_of("resize", &["short_side"]);
+        section.one_of("long_side_rounding", &["half_even"]);
+        section.one_of("interpolation", &["bicubic"]);
+        section.one_of("crop", &["center"]);
+        let size_px: Option<u32> = section.integer("size_px", 1, 4096);
+        let short_side_px: Option<u32> = section.integer("short_side_px", 1, 8192);
+        if let (Some(size), Some(short)) = (size_px, short_side_px)
+            && short < size
+        {
+            section.fault("short_side_px", "at least `image.size_px`", &short.to_string());
+        }
+        let mean = section
+            .get("mean", "3 finite numbers, for values of 0 to 255", |it| triple(it, |_| true));
+        let std = section.get("std", "3 numbers greater than 0, for values of 0 to 255", |it| {
+            triple(it, |it| 0.0 < it)
+        });
+        let layout = if layout? == "nchw" { Layout::Nchw } else { Layout::Nhwc };
+        let rule = ImageRule {
+            size_px: size_px?,
+            short_side_px: short_side_px?,
+            mean: mean?,
+            std: std?,
+            layout,
+        };
+        Some(Self { file: file?, input: input?, output: output?, rule })
+    }
+}
+
+impl TextSpec {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let file = section.file("file");
+        let ids_input = section.text("ids_input");
+        let mask_input = section.optional("mask_input", TEXT_RULE, |it| short_text(it.as_str()?));
+        let output = section.text("output");
+        section.one_of("tokenizer_kind", &["hugging_face"]);
+        let tokenizer = section.file("tokenizer");
+        let context_length = section.integer("context_length", 2, 4096);
+        section.one_of("padding", &["right"]);
+        let pad_token = section.text("pad_token");
+        let end_token = section.text("end_token");
+        let strip = section.get("strip", "true or false", Value::as_bool);
+        Some(Self {
+            file: file?,
+            ids_input: ids_input?,
+            mask_input,
+            output: output?,
+            tokenizer: tokenizer?,
+            context_length: context_length?,
+            pad_token: pad_token?,
+            end_token: end_token?,
+            strip: strip?,
+        })
+    }
+}
+
+impl GoldenSpec {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let file = section.file("file");
+        let pictures = section.file("pictures");
+        let min_cosine = section
+            .number("min_cosine", "greater than 0 and at most 1", |it| 0.0 < it && it <= 1.0);
+        Some(Self { file: file?, pictures: pictures?, min_cosine: min_cosine? })
+    }
+}
+
+const TEXT_RULE: &str = "a text of 1 to 1000 characters";
+
+/// A table being read: what was taken is gone from it, so what remains is unknown.
+struct Section<'a> {
+    table: Table,
+    prefix: String,
+    faults: &'a mut Vec<Fault>,
+}
+
+impl<'a> Section<'a> {
+    fn root(table: Table, faults: &'a mut Vec<Fault>) -> Self {
+        Self { table, prefix: String::new(), faults }
+    }
+
+    fn fault(&mut self, key: &str, rule: &str, got: &str) {
+        let key = format!("{}{key}", self.prefix);
+        self.faults.push(Fault { key, rule: rule.to_owned(), got: got.to_owned() });
+    }
+
+    fn optional<T>(
+        &mut self,
+        key: &str,
+        rule: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.table.remove(key)?;
+        let read = read(&value);
+        if read.is_none() {
+            self.fault(key, rule, &shorten(&value.to_string()));
+        }
+        read
+    }
+
+    fn get<T>(
+        &mut self,
+        key: &str,
+        rule: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.fault(key, rule, "nothing");
+        }
+        self.optional(key, rule, read)
+    }
+
+    fn integer<T: TryFrom<i64>>(&mut self, key: &str, min: i64, max: i64) -> Option<T> {
+        let rule =
+            if min == max { min.to_string() } else { format!("a whole number, {min} to {max}") };
+        self.get(key, &rule, |it| {
+            let value = it.as_integer().filter(|it| (min..=max).contains(it))?;
+            T::try_from(value).ok()
+        })
+    }
+
+    fn number(&mut self, key: &str, rule: &str, holds: impl Fn(f64) -> bool) -> Option<f64> {
+        self.get(key, rule, |it| number(it).filter(|it| holds(*it)))
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        self.get(key, TEXT_RULE, |it| short_text(it.as_str()?))
+    }
+
+    fn file(&mut self, key: &str) -> Option<String> {
+        self.get(key, "the plain name of something in the bundle's folder", |it| {
+            plain(it.as_str()?)
+        })
+    }
+
+    fn one_of(&mut self, key: &str, allowed: &[&str]) -> Option<String> {
+        let quoted: Vec<String> = allowed.iter().map(|it| format!("{it:?}")).collect();
+        self.get(key, &quoted.join(" or "), |it| {
+            it.as_str().filter(|it| allowed.contains(it)).map(str::to_owned)
+        })
+    }
+
+    fn section<T>(
+        &mut self,
+        key: &str,
+        read: impl FnOnce(&mut Section<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let table = self.get(key, "a table", |it| it.as_table().cloned())?;
+        let prefix = format!("{}{key}.", self.prefix);
+        let mut section = Section { table, prefix, faults: self.faults };
+        let value = read(&mut section);
+        section.finish();
+        value
+    }
+
+    fn finish(mut self) {
+        for (key, _) in std::mem::take(&mut self.table) {
+            self.fault(&shorten(&key), "removed; this program knows no such key", "a value");
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    const MAX_CHARS: usize = 60;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+fn number(value: &Value) -> Option<f64> {
+    #[expect(clippy::cast_precision_loss, reason = "settings are far below 2^52")]
+    let value = value.as_float().or_else(|| value.as_integer().map(|it| it as f64))?;
+    value.is_finite().then_some(value)
+}
+
+fn scale(value: &Value) -> Option<LogitScale> {
+    LogitScale::from_linear(number(value)?)
+}
+
+fn short_text(text: &str) -> Option<String> {
+    (1..=1000).contains(&text.trim().chars().count()).then(|| text.to_owned())
+}
+
+fn templates(value: &Value) -> Option<Vec<String>> {
+    let list = value.as_array().filter(|it| (1..=ClassSet::MAX_TEXTS).contains(&it.len()))?;
+    let template = |it: &Value| {
+        let text = it.as_str()?;
+        let fits = text.chars().count() <= ClassSet::MAX_TEXT_LEN;
+        (fits && text.matches("{}").count() == 1).then(|| text.to_owned())
+    };
+    list.iter().map(template).collect()
+}
+
+fn triple(value: &Value, holds: impl Fn(f32) -> bool) -> Option<[f32; 3]> {
+    #[expect(clippy::cast_possible_truncation, reason = "the tensor's values are f32")]
+    let entry = |it: &Value| Some(number(it)? as f32).filter(|it| it.is_finite() && holds(*it));
+    let list: Option<Vec<f32>> = value.as_array()?.iter().map(entry).collect();
+    list?.try_into().ok()
+}
+
+/// A name that cannot lead out of the folder.
+fn plain(name: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let fits = (1..=255).contains(&name.len()) && name.chars().all(allowed);
+    (fits && !name.starts_with('.')).then(|| name.to_owned())
+}
+
+fn digest(value: &Value) -> Option<String> {
+    let text = value.as_str()?;
+    let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    (text.len() == 64 && text.bytes().all(hex)).then(|| text.to_owned())
+}

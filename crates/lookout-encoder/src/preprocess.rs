@@ -1,0 +1,97 @@
+//! A picture to the values of the image tower's input. Pure, and part of the model: a change
+//! here changes every embedding.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use lookout_core::Picture;
+
+use crate::EncoderError;
+
+/// Order of the image tower's input values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Channel by channel.
+    Nchw,
+    /// Pixel by pixel.
+    Nhwc,
+}
+
+/// How a picture becomes the image tower's input: the short side to `short_side_px` (bicubic,
+/// aspect kept), the square of `size_px` in the middle, then (value − mean) / std.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageRule {
+    /// Side of the square, in pixels.
+    pub size_px: u32,
+    /// The short side after resizing, in pixels; at least `size_px`.
+    pub short_side_px: u32,
+    /// Subtracted from each 8-bit value, per channel (R, G, B).
+    pub mean: [f32; 3],
+    /// Divides what is left, per channel; above 0.
+    pub std: [f32; 3],
+    /// Order of the values.
+    pub layout: Layout,
+}
+
+/// The values of the image tower's input for `picture`: 3 · `size_px`² of them.
+pub fn preprocess(picture: &Picture, rule: &ImageRule) -> Result<Vec<f32>, EncoderError> {
+    let rgb = resize_and_crop(picture, rule)?;
+    let value =
+        |channel: usize, byte: u8| (f32::from(byte) - rule.mean[channel]) / rule.std[channel];
+    let channel =
+        |channel: usize| rgb.iter().skip(channel).step_by(3).map(move |byte| value(channel, *byte));
+    Ok(match rule.layout {
+        Layout::Nchw => (0..3).flat_map(channel).collect(),
+        Layout::Nhwc => rgb.iter().enumerate().map(|(i, byte)| value(i % 3, *byte)).collect(),
+    })
+}
+
+/// The square that the image tower sees, as 8-bit RGB, row by row.
+///
+/// Equals resizing the whole picture and cropping after, without making the pixels that the crop
+/// drops: a picture of extreme aspect costs no more than another. As in Pillow, columns are
+/// interpolated first and rounded to 8 bits, then rows.
+pub fn resize_and_crop(picture: &Picture, rule: &ImageRule) -> Result<Vec<u8>, EncoderError> {
+    let (width_px, height_px) = (picture.width_px(), picture.height_px());
+    let [horizontal, vertical] =
+        [width_px, height_px].map(|side_px| Span::of(side_px, width_px.min(height_px), rule));
+    resize(picture, &horizontal, &vertical, rule.size_px).map_err(|source| EncoderError::Resize {
+        width_px,
+        height_px,
+        source,
+    })
+}
+
+/// The part of one side, in source pixels, that the crop keeps.
+struct Span {
+    start: f64,
+    length: f64,
+}
+
+impl Span {
+    fn of(side_px: u32, short_px: u32, rule: &ImageRule) -> Self {
+        let scale = f64::from(rule.short_side_px) / f64::from(short_px);
+        let resized = (f64::from(side_px) * scale).round_ties_even().max(f64::from(rule.size_px));
+        let offset = ((resized - f64::from(rule.size_px)) / 2.0).floor();
+        let step = f64::from(side_px) / resized;
+        Self { start: offset * step, length: f64::from(rule.size_px) * step }
+    }
+}
+
+fn resize(
+    picture: &Picture,
+    horizontal: &Span,
+    vertical: &Span,
+    size_px: u32,
+) -> Result<Vec<u8>, crate::BoxError> {
+    let (width_px, height_px) = (picture.width_px(), picture.height_px());
+    let source = ImageRef::new(width_px, height_px, picture.rgb(), PixelType::U8x3)?;
+    let mut columns = Image::new(size_px, height_px, PixelType::U8x3);
+    let mut square = Image::new(size_px, size_px, PixelType::U8x3);
+    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let mut resizer = Resizer::new();
+    let crop = bicubic.crop(horizontal.start, 0.0, horizontal.length, f64::from(height_px));
+    resizer.resize(&source, &mut columns, &crop)?;
+    let crop = bicubic.crop(0.0, vertical.start, f64::from(size_px), vertical.length);
+    resizer.resize(&columns, &mut square, &crop)?;
+    Ok(square.into_vec())
+}
