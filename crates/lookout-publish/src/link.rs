@@ -79,17 +79,11 @@ impl Link {
                 End::Aborted => return false,
                 End::Failed(cause) => cause,
             };
-            let mut state = self.shared.lock();
-            state.outbox.disconnected();
-            state.last_error = Some(cause.clone());
-            let is_closing = state.phase != Phase::Open;
-            drop(state);
-            self.shared.changed.notify_all();
             if logged.as_ref() != Some(&cause) {
                 tracing::warn!(cause, "No connection to the MQTT broker; retrying.");
-                logged = Some(cause);
+                logged = Some(cause.clone());
             }
-            if is_closing {
+            if self.note_failure(cause) != Phase::Open {
                 return false;
             }
             if PROVEN_AFTER <= self.clock.monotonic().saturating_sub(started) {
@@ -98,6 +92,16 @@ impl Link {
             n_failures += 1;
             self.pause(retry_wait(n_failures, self.max_retry_wait, fastrand::f64())).await;
         }
+    }
+
+    fn note_failure(&self, cause: String) -> Phase {
+        let mut state = self.shared.lock();
+        state.outbox.disconnected();
+        state.last_error = Some(cause);
+        let phase = state.phase;
+        drop(state);
+        self.shared.changed.notify_all();
+        phase
     }
 
     /// Waits, unless the end is asked for.
@@ -131,7 +135,7 @@ impl Link {
                     state.n_connections += 1;
                     state.last_error = None;
                     *logged = None;
-                    tracing::info!("Connected to the MQTT broker.");
+                    tracing::info!(broker = self.broker(), "Connected to the MQTT broker.");
                 }
                 Event::Outgoing(Outgoing::Publish(packet_id)) => state.outbox.written(packet_id),
                 Event::Incoming(Incoming::PubAck(ack)) => state.outbox.acknowledged(ack.pkid),
@@ -190,10 +194,14 @@ impl Link {
         Ok(())
     }
 
+    fn broker(&self) -> String {
+        let (host, port) = self.options.broker_address();
+        format!("{host}:{port}")
+    }
+
     /// What the user can do about `error`.
     fn explain(&self, error: &ConnectionError) -> String {
-        let (host, port) = self.options.broker_address();
-        let broker = format!("{host}:{port}");
+        let broker = self.broker();
         match error {
             ConnectionError::ConnectionRefused(
                 ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,

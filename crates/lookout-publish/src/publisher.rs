@@ -121,7 +121,7 @@ impl Publisher {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, PublishError> {
         settings.check()?;
-        for camera in cameras.keys().filter(|it| ["status", "info"].contains(&it.as_str())) {
+        if let Some(camera) = cameras.keys().find(|it| ["status", "info"].contains(&it.as_str())) {
             let rule = "ids other than the reserved `status` and `info`".to_owned();
             let got = camera.to_string();
             return Err(PublishError::InvalidSetting { key: "cameras", rule, got });
