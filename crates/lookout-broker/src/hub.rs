@@ -11,9 +11,9 @@ use crate::filter::covers;
 use crate::{Message, Refusal};
 
 /// Most packets that wait for one client.
-const QUEUE_CAPACITY: usize = 2000;
+const QUEUE_CAPACITY: usize = 1000;
 /// Fewer, so that a new subscriber can take them all.
-const MAX_RETAINED: usize = 1000;
+const MAX_RETAINED: usize = 500;
 const MAX_FILTERS: usize = 1000;
 const MAX_CLIENTS: usize = 1000;
 

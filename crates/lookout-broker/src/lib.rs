@@ -15,6 +15,8 @@
 mod filter;
 mod hub;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, mpsc};

@@ -9,7 +9,7 @@ use rumqttc::mqttbytes::v4::{
     ConnAck, Connect, ConnectReturnCode, LastWill, Packet, PubAck, Publish, SubAck, Subscribe,
     SubscribeReasonCode, UnsubAck,
 };
-use rumqttc::mqttbytes::{Error, QoS};
+use rumqttc::mqttbytes::{Error, Protocol, QoS};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
@@ -19,7 +19,8 @@ use crate::Refusal;
 use crate::filter::{is_filter, is_topic};
 use crate::hub::Hub;
 
-const MAX_PACKET_BYTES: usize = 1024 * 1024;
+const MAX_PACKET_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 /// For a client to say CONNECT, and to take what is written to it.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many bytes are gathered into one write.
@@ -70,6 +71,8 @@ async fn session(wire: &mut Wire, hub: &Hub) -> Result<(), End> {
     let code = match refusal {
         Some(Refusal::Silent) => return Err(lost("refused")),
         Some(Refusal::BadCredentials) => ConnectReturnCode::BadUserNamePassword,
+        // The codec reads the start of MQTT 5, and no more of it.
+        None if connect.protocol != Protocol::V4 => ConnectReturnCode::RefusedProtocolVersion,
         None if connect.client_id.is_empty() && !connect.clean_session => {
             ConnectReturnCode::BadClientId
         }
@@ -218,6 +221,7 @@ impl Wire {
                 Err(Error::InsufficientBytes(_)) => (),
                 Err(error) => return Err(lost(error)),
             }
+            self.received.reserve(READ_BYTES);
             if self.stream.read_buf(&mut self.received).await? == 0 {
                 return Err(lost("closed by the client"));
             }
