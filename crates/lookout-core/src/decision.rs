@@ -504,6 +504,18 @@ mod tests {
     }
 
     #[test]
+    fn after_a_stale_spell_the_old_label_is_not_claimed() {
+        let mut it = decider(DecisionRules { dwell: at(2.0), ..RULES });
+        it.observe(at(0.0), &scores(0.8, 0.1, 0.1));
+        it.observe(at(2.0), &scores(0.8, 0.1, 0.1));
+        it.tick(at(20.0));
+        let (back, _) = it.observe(at(21.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!((back.state, back.reason), (State::Unknown, Some(Reason::Dwell)));
+        let (cat, change) = it.observe(at(23.0), &scores(0.8, 0.1, 0.1));
+        assert_eq!((cat.state, change), (State::Label(CAT), None));
+    }
+
+    #[test]
     fn a_gated_tick_repeats_the_last_distribution() {
         let rules = DecisionRules { smoothing: at(1.0), dwell: at(2.0), ..RULES };
         let mut it = decider(rules);

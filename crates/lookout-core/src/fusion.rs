@@ -144,6 +144,16 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_modality_weighs_nothing() {
+        let silent = Distribution::softmax(&[3.0, 3.0]).unwrap();
+        let sure = Distribution::softmax(&[9.0, 0.0]).unwrap();
+        for weighting in weightings() {
+            let (fused, weights) = Fuser::new(weighting).fuse(&silent, Some(&sure));
+            assert_eq!((fused, weights.image), (sure.clone(), 0.0), "{weighting:?}");
+        }
+    }
+
+    #[test]
     fn no_captions_leave_image_and_history_alone() {
         let image = Distribution::softmax(&[1.0, 0.0]).unwrap();
         for weighting in weightings() {

@@ -63,9 +63,9 @@ mod tests {
             candidate("a cat.", 0.2, 0.1),
             candidate("a dog", 0.3, 0.2),
         ];
-        let kept = rerank(&image, candidates, 2);
+        let kept = rerank(&image, candidates, 4);
         let texts: Vec<&str> = kept.iter().map(|it| it.text.as_str()).collect();
-        assert_eq!(texts, ["a cat.", "a dog"]);
+        assert_eq!(texts, ["a cat.", "a dog", "a far caption with a near key"]);
         assert!((kept[0].similarity - f64::from(0.2f32.cos())).abs() < 1e-6);
     }
 
