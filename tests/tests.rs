@@ -1,2 +1,3 @@
 //! End-to-end tests.
+mod crate_map;
 mod xmore;
