@@ -216,7 +216,8 @@ fn what_is_not_understood_ends_the_connection_alone() {
     let mut impatient = Peer::open(broker.addr());
     impatient.send(&Packet::PingReq);
     let mut rubbish = Peer::open(broker.addr());
-    rubbish.stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let http = "GET / HTTP/1.1\r\nHost: broker.example\r\nUser-Agent: somebody who is lost\r\n\r\n";
+    rubbish.stream.write_all(http.as_bytes()).unwrap();
     let mut large = Peer::join(broker.addr(), "large");
     large.stream.write_all(&[0x30, 0xff, 0xff, 0xff, 0x7f]).unwrap();
     let mut short = Peer::join(broker.addr(), "short");

@@ -22,6 +22,8 @@ mod outbox;
 pub mod payload;
 mod publisher;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod topic;
 

@@ -239,3 +239,17 @@ fn retry_wait(n_failures: u32, max: Duration, random: f64) -> Duration {
     let wait = FIRST_RETRY_WAIT.saturating_mul(1 << doublings).min(max);
     wait.mul_f64(0.5 + 0.5 * random)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_back_off_to_the_cap_with_jitter() {
+        let max = Duration::from_secs(30);
+        let waits: Vec<u128> =
+            [1, 2, 3, 8, 1000].map(|n| retry_wait(n, max, 1.0).as_millis()).to_vec();
+        assert_eq!(waits, [250, 500, 1000, 30_000, 30_000]);
+        assert_eq!(retry_wait(3, max, 0.0).as_millis(), 500);
+    }
+}

@@ -253,3 +253,170 @@ impl Outbox {
         self.counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lookout_core::Id;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn camera() -> Id {
+        Id::new("door").unwrap()
+    }
+
+    fn event(n: u64) -> Event {
+        let (payload, replay) = (format!("{n}").into(), format!("{n}!").into());
+        Event { topic: Topic::Event(camera()), payload, replay }
+    }
+
+    fn message(topic: Topic, payload: &str) -> Message {
+        Message { topic, payload: payload.into() }
+    }
+
+    fn text(outbox: &mut Outbox) -> Option<String> {
+        outbox.next().map(|it| String::from_utf8(it.payload).unwrap())
+    }
+
+    fn outbox() -> Outbox {
+        let mut outbox = Outbox::new(3, 2);
+        outbox.connected();
+        outbox
+    }
+
+    #[test]
+    fn retained_values_coalesce_and_come_first() {
+        let mut outbox = outbox();
+        outbox.push_evidence(message(Topic::Evidence(camera()), "evidence"));
+        outbox.push_event(event(1));
+        outbox.set(message(Topic::State(camera()), "old"));
+        outbox.set(message(Topic::State(camera()), "new"));
+        outbox.set(message(Topic::Status, "online"));
+        let order: Vec<_> = std::iter::from_fn(|| text(&mut outbox)).collect();
+        assert_eq!(order, ["online", "new", "1", "evidence"]);
+
+        // While one value is on its way the next ones wait, and replace each other.
+        outbox.set(message(Topic::Status, "a"));
+        outbox.set(message(Topic::Status, "b"));
+        assert_eq!(text(&mut outbox), None);
+        (1..=3).for_each(|id| outbox.written(id));
+        outbox.written(0);
+        (1..=3).for_each(|id| outbox.acknowledged(id));
+        assert!(!outbox.is_drained());
+        assert_eq!(text(&mut outbox).as_deref(), Some("b"));
+        outbox.written(4);
+        outbox.acknowledged(4);
+        assert!(outbox.is_drained() && outbox.is(&Topic::Status, "b"));
+        assert_eq!((outbox.counts().sent, outbox.counts().acknowledged), (5, 4));
+    }
+
+    #[test]
+    fn the_oldest_event_that_is_not_on_its_way_is_dropped() {
+        let mut outbox = outbox();
+        outbox.push_event(event(1));
+        assert_eq!(text(&mut outbox).as_deref(), Some("1"));
+        (2..=4).for_each(|n| outbox.push_event(event(n)));
+        assert_eq!((outbox.n_events(), outbox.counts().events_dropped), (3, 1));
+        outbox.disconnected();
+        outbox.connected();
+        let order: Vec<_> = std::iter::from_fn(|| text(&mut outbox)).collect();
+        assert_eq!(order, ["1!", "3!", "4!"]);
+    }
+
+    #[test]
+    fn an_event_is_a_replay_only_if_a_connection_failed_while_it_waited() {
+        let mut outbox = Outbox::new(3, 2);
+        outbox.push_event(event(1));
+        assert_eq!(text(&mut outbox), None);
+        outbox.connected();
+        assert_eq!(text(&mut outbox).as_deref(), Some("1"));
+        outbox.disconnected();
+        outbox.push_event(event(2));
+        outbox.connected();
+        outbox.push_event(event(3));
+        let order: Vec<_> = std::iter::from_fn(|| text(&mut outbox)).collect();
+        assert_eq!(order, ["1!", "2!", "3"]);
+    }
+
+    #[test]
+    fn evidence_does_not_wait_for_the_broker() {
+        let mut outbox = outbox();
+        let evidence = |text: &str| message(Topic::Evidence(camera()), text);
+        ["a", "b", "c"].map(|it| outbox.push_evidence(evidence(it)));
+        assert_eq!(text(&mut outbox).as_deref(), Some("b"));
+        assert!(!outbox.is_drained());
+        outbox.disconnected();
+        outbox.push_evidence(evidence("d"));
+        assert_eq!(outbox.counts().evidence_dropped, 4);
+        assert!(outbox.is_drained());
+        outbox.connected();
+        assert_eq!(text(&mut outbox), None);
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Push,
+        Take,
+        Write,
+        Acknowledge,
+        Lose,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        use Step::{Acknowledge, Lose, Push, Take, Write};
+        prop_oneof![
+            6 => Just(Push), 9 => Just(Take), 9 => Just(Write), 9 => Just(Acknowledge), 1 => Just(Lose)
+        ]
+    }
+
+    proptest! {
+        /// Whatever the network does, every event arrives, for the first time in order, and what
+        /// arrives again says so.
+        #[test]
+        fn events_arrive_at_least_once_and_in_order(
+            steps in prop::collection::vec(step(), 0..400),
+        ) {
+            let mut outbox = Outbox::new(1000, 1);
+            outbox.connected();
+            let (mut pushed, mut packet_id) = (0u64, 0u16);
+            let (mut taken, mut arrived, mut unacknowledged) =
+                (VecDeque::new(), Vec::<String>::new(), VecDeque::new());
+            // In the end the network works.
+            let end = [Step::Take, Step::Write, Step::Acknowledge].repeat(401);
+            for step in steps.into_iter().chain([Step::Lose]).chain(end) {
+                match step {
+                    Step::Push => {
+                        pushed += 1;
+                        outbox.push_event(event(pushed));
+                    }
+                    Step::Take => taken.extend(text(&mut outbox)),
+                    Step::Write => if let Some(it) = taken.pop_front() {
+                        packet_id += 1;
+                        outbox.written(packet_id);
+                        arrived.push(it);
+                        unacknowledged.push_back(packet_id);
+                    },
+                    Step::Acknowledge => if let Some(it) = unacknowledged.pop_front() {
+                        outbox.acknowledged(it);
+                    },
+                    Step::Lose => {
+                        outbox.disconnected();
+                        taken.clear();
+                        unacknowledged.clear();
+                        outbox.connected();
+                    }
+                }
+                prop_assert!(taken.len() + unacknowledged.len() <= WINDOW);
+            }
+            prop_assert!(outbox.is_drained());
+            let mut highest = 0;
+            for it in &arrived {
+                let n: u64 = it.trim_end_matches('!').parse().unwrap();
+                prop_assert!(n <= highest + 1, "{arrived:?}");
+                prop_assert!(highest < n || it.ends_with('!'), "{arrived:?}");
+                highest = highest.max(n);
+            }
+            prop_assert_eq!(highest, pushed);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Delivery against the scripted broker.
+
+use std::sync::mpsc::Receiver;
+
+use lookout_broker::{Broker, Message, Refusal};
+use lookout_core::{CameraStatus, Publish};
+
+use super::*;
+
+/// The next publication: topic below the prefix, and payload.
+fn next(watch: &Receiver<Message>) -> (String, String) {
+    let it = watch.recv_timeout(LONG).expect("should be published");
+    let topic = it.topic.strip_prefix("lookout/n1/").unwrap().to_owned();
+    let is_event = topic.ends_with("/event");
+    let is_evidence = topic.ends_with("/evidence");
+    assert_eq!(it.retain, !is_event && !is_evidence, "{topic}");
+    assert_eq!(it.qos, u8::from(!is_evidence), "{topic}");
+    (topic, String::from_utf8(it.payload).unwrap())
+}
+
+fn topics(watch: &Receiver<Message>, n: usize) -> Vec<String> {
+    (0..n).map(|_| next(watch).0).collect()
+}
+
+/// The next event's seq and replayed, whatever else comes before.
+fn next_event(watch: &Receiver<Message>) -> (u64, bool) {
+    loop {
+        let (topic, payload) = next(watch);
+        if topic == "door/event" {
+            let it: serde_json::Value = serde_json::from_str(&payload).unwrap();
+            return (it["seq"].as_u64().unwrap(), it["replayed"].as_bool().unwrap());
+        }
+    }
+}
+
+fn status(payload: &str) -> (String, String) {
+    ("status".to_owned(), payload.to_owned())
+}
+
+#[test]
+fn every_connection_starts_with_what_is_retained() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    publisher.camera_status(&id("door"), CameraStatus::Stalled);
+    publisher.camera_status(&id("door"), CameraStatus::Streaming);
+    publisher.decision(decision(1));
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!(next(&watch), status("online"));
+    let mut first: Vec<String> = topics(&watch, 5);
+    first.sort();
+    assert_eq!(first, ["door/event", "door/evidence", "door/state", "door/status", "info"]);
+
+    broker.forget_retained();
+    broker.drop_connections();
+    assert_eq!(next(&watch), status("offline"));
+    assert_eq!(next(&watch), status("online"));
+    assert_eq!(next(&watch).0, "info");
+    assert_eq!(next(&watch), ("door/status".to_owned(), "streaming".to_owned()));
+    assert_eq!(next(&watch).0, "door/state");
+    assert!(publisher.wait_drained(LONG));
+    assert!(watch.try_recv().is_err(), "an acknowledged event is not sent again");
+    assert_eq!(publisher.snapshot().n_connections, 2);
+}
+
+#[test]
+fn the_end_is_said_in_order_or_left_to_the_will() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    publisher.decision(decision(1));
+    let report = publisher.close(LONG);
+    assert!(report.disconnected && report.n_events == 0 && report.topics.is_empty(), "{report:?}");
+    assert!(!publisher.snapshot().running && !publisher.snapshot().connected);
+    let all = topics(&watch, 6);
+    assert_eq!((all[0].as_str(), all[5].as_str()), ("status", "status"));
+    assert!(all.contains(&"door/evidence".to_owned()));
+
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!((next(&watch), next(&watch).0.as_str()), (status("online"), "info"));
+    drop(publisher);
+    assert_eq!(next(&watch), status("offline"));
+}
+
+#[test]
+fn unacknowledged_events_are_sent_again_in_order() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    broker.withhold_acks(true);
+    // More than the window holds.
+    for seq in 1..=15 {
+        publisher.decision(event(seq));
+    }
+    for seq in 1..=10 {
+        assert_eq!(next_event(&watch), (seq, false));
+    }
+    assert!(!publisher.wait_drained(Duration::ZERO));
+    assert_eq!(publisher.snapshot().n_events_waiting, 15);
+    broker.withhold_acks(false);
+    broker.drop_connections();
+    for seq in 1..=15 {
+        assert_eq!(next_event(&watch), (seq, true));
+    }
+    assert!(publisher.wait_drained(LONG));
+    publisher.decision(event(16));
+    assert_eq!(next_event(&watch), (16, false));
+}
+
+#[test]
+fn events_wait_for_the_broker_and_evidence_does_not() {
+    let broker = Broker::start(0).unwrap();
+    let port = broker.addr().port();
+    let publisher = start(MqttSettings { event_capacity: 4, ..settings(port) });
+    assert!(publisher.wait_drained(LONG));
+    broker.stop();
+    while publisher.snapshot().last_error.is_none() {
+        std::thread::yield_now();
+    }
+    for seq in 1..=6 {
+        publisher.decision(decision(seq));
+    }
+    let snapshot = publisher.snapshot();
+    assert_eq!((snapshot.n_events_waiting, snapshot.n_events_dropped), (4, 2));
+    assert_eq!(snapshot.n_evidence_dropped, 6);
+    assert!(!snapshot.connected && snapshot.running);
+
+    let broker = restart(port);
+    let watch = broker.watch();
+    for seq in 3..=6 {
+        assert_eq!(next_event(&watch), (seq, true));
+    }
+    assert!(publisher.wait_drained(LONG));
+}
+
+/// A broker on the port of one that has just ended.
+fn restart(port: u16) -> Broker {
+    Broker::start(port).expect("the port should be free again")
+}
+
+#[test]
+fn a_message_that_lost_its_acknowledgement_does_not_block_the_others() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    broker.withhold_acks(true);
+    publisher.decision(event(1));
+    assert_eq!(next_event(&watch), (1, false));
+    broker.withhold_acks(false);
+    // Packet ids come round to the one that is still open.
+    for seq in 2..=150 {
+        publisher.decision(event(seq));
+    }
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!(publisher.snapshot().n_connections, 2);
+    let mut seen = std::collections::BTreeSet::new();
+    while let Ok(it) = watch.try_recv() {
+        if it.topic.ends_with("/event") {
+            let it: serde_json::Value = serde_json::from_slice(&it.payload).unwrap();
+            seen.insert(it["seq"].as_u64().unwrap());
+        }
+    }
+    assert_eq!(seen, (1..=150).collect());
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_the_rest_goes_on() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher =
+        start(MqttSettings { max_packet_bytes: 16 * 1024, ..settings(broker.addr().port()) });
+    let mut large = decision(1);
+    large.evidence = Some(evidence(&"x".repeat(16 * 1024)));
+    publisher.decision(large);
+    publisher.decision(decision(2));
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!(publisher.snapshot().n_refused, 1);
+    assert_eq!(publisher.snapshot().n_connections, 1);
+    let all = watch.try_iter().filter(|it| it.topic.ends_with("/evidence"));
+    assert_eq!(all.count(), 1);
+}
+
+#[test]
+fn a_decision_that_cannot_be_published_is_counted() {
+    let broker = Broker::start(0).unwrap();
+    let publisher = start(settings(broker.addr().port()));
+    publisher.camera_status(&id("other"), CameraStatus::Streaming);
+    publisher.decision(Decision { camera: id("other"), ..decision(1) });
+    let mut wrong = decision(2);
+    wrong.snapshot.state = State::Label(9);
+    publisher.decision(wrong);
+    assert_eq!(publisher.snapshot().n_refused, 3);
+    assert_eq!(publisher.snapshot().n_events_waiting, 0);
+}
+
+#[test]
+fn a_refused_password_is_named_and_tried_again() {
+    let broker = Broker::start(0).unwrap();
+    let port = broker.addr().port();
+    broker.refuse(Some(Refusal::BadCredentials));
+    let publisher = start(settings(port));
+    assert!(!publisher.wait_connected(Duration::from_millis(100)));
+    assert_eq!(
+        publisher.snapshot().last_error.unwrap(),
+        format!("localhost:{port} refused the user or password; check both")
+    );
+    broker.refuse(None);
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!(publisher.snapshot().last_error, None);
+}
+
+#[test]
+fn closing_does_not_wait_for_a_broker_that_is_away() {
+    let broker = Broker::start(0).unwrap();
+    let port = broker.addr().port();
+    broker.stop();
+    let publisher = start(settings(port));
+    publisher.decision(event(1));
+    // The grace is an hour: the test ends because the attempt fails.
+    let report = publisher.close(Duration::from_secs(3600));
+    assert_eq!((report.disconnected, report.n_events), (false, 1));
+    assert_eq!(report.topics, ["lookout/n1/status", "lookout/n1/info"]);
+}
+
+#[test]
+fn closing_gives_up_after_the_grace() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    broker.withhold_acks(true);
+    publisher.decision(event(1));
+    assert_eq!(next_event(&watch), (1, false));
+    let report = publisher.close(Duration::from_millis(50));
+    assert_eq!((report.disconnected, report.n_events), (false, 1));
+    assert_eq!(next(&watch), status("offline"));
+}
+
+#[test]
+fn a_flood_neither_blocks_nor_reorders() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    for seq in 1..=3000 {
+        publisher.decision(decision(seq));
+    }
+    assert!(publisher.wait_drained(LONG));
+    let snapshot = publisher.snapshot();
+    let (mut events, mut last_state) = (Vec::new(), 0);
+    for it in watch.try_iter() {
+        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(&it.payload) {
+            let seq = json["seq"].as_u64();
+            match it.topic.rsplit('/').next() {
+                Some("event") => events.push(seq.unwrap()),
+                Some("state") => last_state = seq.unwrap(),
+                _ => (),
+            }
+        }
+    }
+    assert!(events.is_sorted_by(|a, b| a < b));
+    assert_eq!(events.len() as u64 + snapshot.n_events_dropped, 3000);
+    assert_eq!((events.last(), last_state), (Some(&3000), 3000));
+}

@@ -1,0 +1,137 @@
+//! Payloads as text, delivery against a scripted broker, and delivery to mosquitto.
+
+mod delivery;
+mod mosquitto;
+mod payloads;
+mod real;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookout_core::{
+    Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution, Embedding, Evidence, Id,
+    LastKnown, Outcome, Reason, Retrieved, Snapshot, Stamp, State, Stop, Weights,
+};
+
+use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
+use crate::{MqttSettings, Publisher};
+
+/// Far more than any step takes.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Stands still: nothing here is decided by the time of day.
+struct StillClock;
+
+impl Clock for StillClock {
+    fn monotonic(&self) -> Duration {
+        Duration::from_millis(61_500)
+    }
+
+    fn wall(&self) -> Option<Duration> {
+        Some(Duration::from_millis(1_764_000_000_250))
+    }
+
+    fn wait(&self, stop: &Stop, timeout: Duration) -> bool {
+        stop.wait_timeout(timeout)
+    }
+}
+
+fn id(text: &str) -> Id {
+    Id::new(text).unwrap()
+}
+
+/// A car whose name holds what could break JSON, a person, and an empty scene.
+fn classes() -> ClassSet {
+    let class = |class_id: &str, kind, name: &str| Class {
+        id: id(class_id),
+        kind,
+        name: name.to_owned(),
+        aliases: vec![],
+        prompts: vec![],
+        enter: None,
+    };
+    let classes = vec![
+        class("car", ClassKind::Label, "a \"red\"\n\u{7}car"),
+        class("person", ClassKind::Label, "a person"),
+        class("empty", ClassKind::Negative, "an empty scene"),
+    ];
+    ClassSet::new(vec!["{}".to_owned()], classes).unwrap()
+}
+
+fn cameras() -> BTreeMap<Id, Arc<ClassSet>> {
+    BTreeMap::from([(id("door"), Arc::new(classes()))])
+}
+
+fn info() -> NodeInfo {
+    NodeInfo {
+        version: "1.2.3".to_owned(),
+        model: ModelInfo { name: "starter".to_owned(), space: "space-1".to_owned() },
+        index: Some(IndexInfo { file: "captions.idx".to_owned(), n_entries: 3 }),
+    }
+}
+
+fn evidence(caption: &str) -> Evidence {
+    let distribution = |logits: [f64; 3]| Distribution::softmax(&logits).unwrap();
+    Evidence {
+        image: distribution([2.0, 1.0, 0.0]),
+        captions: Some(distribution([3.0, 0.0, 0.0])),
+        retrieved: vec![Retrieved {
+            text: caption.to_owned(),
+            embedding: Embedding::normalize(vec![1.0, 0.0]).unwrap(),
+            similarity: 0.25,
+        }],
+        weights: Weights { image: 0.25, captions: 0.75 },
+        fused: distribution([2.75, 0.25, 0.0]),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        state: State::Label(0),
+        score: Some(0.75),
+        margin: Some(0.5),
+        reason: None,
+        since: Duration::from_secs(60),
+        last_known: Some(LastKnown { class: 2, at: Duration::from_millis(60_250) }),
+    }
+}
+
+fn stamp() -> Stamp {
+    Stamp::now(&StillClock)
+}
+
+/// A decision with a change of state, an event and evidence.
+fn decision(seq: u64) -> Decision {
+    Decision {
+        camera: id("door"),
+        seq,
+        at: stamp(),
+        frame_name: Some("a.jpg".to_owned()),
+        evidence: Some(evidence("a car on a road")),
+        snapshot: snapshot(),
+        send_state: true,
+        change: Some(Change { from: Outcome::Unknown, to: Outcome::Class(0) }),
+    }
+}
+
+/// A decision that makes an event and nothing else.
+fn event(seq: u64) -> Decision {
+    Decision { evidence: None, send_state: false, ..decision(seq) }
+}
+
+fn settings(port: u16) -> MqttSettings {
+    MqttSettings {
+        max_retry_wait: Duration::from_secs(1),
+        ..MqttSettings::new("localhost", port, "n1")
+    }
+}
+
+fn start(settings: MqttSettings) -> Publisher {
+    Publisher::start(settings, &info(), cameras(), Arc::new(StillClock)).unwrap()
+}
+
+/// A reason, so that every one is spelled somewhere.
+const REASONS: [Reason; 5] =
+    [Reason::Gated, Reason::LowScore, Reason::LowMargin, Reason::Dwell, Reason::Cooldown];

@@ -1,0 +1,156 @@
+//! The payloads as a consumer sees them.
+
+use expect_test::{Expect, expect};
+use lookout_core::{CameraStatus, Change, Outcome, Snapshot, State};
+use serde::Serialize;
+
+use super::*;
+use crate::PublishError;
+use crate::payload::{
+    EventPayload, EvidenceMessage, EvidencePayload, InfoPayload, Origin, PictureLine, StatePayload,
+    camera_status,
+};
+
+fn origin() -> Origin<'static> {
+    Origin { boot_id: "00ff", seq: 7, at: stamp() }
+}
+
+fn check(payload: &impl Serialize, expected: Expect) {
+    let json = serde_json::to_string_pretty(payload).unwrap();
+    let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(parsed["v"], 1);
+    expected.assert_eq(&json);
+}
+
+#[test]
+fn state() {
+    let classes = classes();
+    let heartbeat = Duration::from_secs(60);
+    let full =
+        StatePayload::new(origin(), &classes, &snapshot(), Some("a.jpg"), heartbeat).unwrap();
+    check(&full, expect![[""]]);
+}
+
+#[test]
+fn state_without_a_clock_a_frame_or_a_past() {
+    let classes = classes();
+    let mut origin = origin();
+    origin.at.wall = None;
+    let snapshot = Snapshot {
+        state: State::Stale,
+        score: None,
+        margin: None,
+        reason: Some(Reason::Dwell),
+        last_known: None,
+        ..snapshot()
+    };
+    let heartbeat = Duration::from_millis(1500);
+    let bare = StatePayload::new(origin, &classes, &snapshot, None, heartbeat).unwrap();
+    check(&bare, expect![[""]]);
+}
+
+#[test]
+fn event() {
+    let classes = classes();
+    let change = Change { from: Outcome::Class(2), to: Outcome::Class(0) };
+    let event = EventPayload::new(origin(), &classes, change, &snapshot(), true).unwrap();
+    check(&event, expect![[""]]);
+}
+
+#[test]
+fn evidence_of_a_camera() {
+    let classes = classes();
+    let evidence = evidence("it says \"stop\"\r\n\u{0}");
+    let payload =
+        EvidencePayload::new(&classes, &evidence, State::Label(0), None, Some(2)).unwrap();
+    let message = EvidenceMessage::new(origin(), "door", Some("a.jpg"), payload);
+    check(&message, expect![[""]]);
+}
+
+#[test]
+fn evidence_of_a_picture_without_captions() {
+    let classes = classes();
+    let mut evidence = evidence("");
+    evidence.captions = None;
+    evidence.retrieved.clear();
+    evidence.weights = Weights { image: 1.0, captions: 0.0 };
+    let reason = Some(Reason::LowMargin);
+    let payload = EvidencePayload::new(&classes, &evidence, State::Unknown, reason, None).unwrap();
+    check(&PictureLine::new("pictures/a.jpg", payload), expect![[""]]);
+}
+
+#[test]
+fn info_of_the_node() {
+    let (info, cameras) = (super::info(), cameras());
+    check(&InfoPayload::new("00ff", stamp(), &info, &cameras), expect![[""]]);
+}
+
+#[test]
+fn words() {
+    let classes = classes();
+    let evidence = evidence("");
+    let reasons = REASONS.map(|it| {
+        let it = EvidencePayload::new(&classes, &evidence, State::None(2), Some(it), None).unwrap();
+        serde_json::to_value(it).unwrap()["reason"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(reasons, ["gated", "low_score", "low_margin", "dwell", "cooldown"]);
+    let statuses = [
+        CameraStatus::Streaming,
+        CameraStatus::Stalled,
+        CameraStatus::Disconnected,
+        CameraStatus::Disabled,
+    ];
+    assert_eq!(statuses.map(camera_status), ["streaming", "stalled", "disconnected", "disabled"]);
+}
+
+#[test]
+fn a_negative_is_no_label_and_its_lead_is_its_own() {
+    let (classes, evidence) = (classes(), evidence(""));
+    let it = EvidencePayload::new(&classes, &evidence, State::None(2), None, None).unwrap();
+    let it = serde_json::to_value(it).unwrap();
+    assert_eq!((&it["state"], &it["label"]), (&"none".into(), &serde_json::Value::Null));
+    // Another class is ahead of the state's.
+    assert!(it["margin"].as_f64().unwrap() < -0.5);
+}
+
+#[test]
+fn what_json_cannot_say_is_an_error() {
+    let classes = classes();
+    for (what, evidence) in [
+        ("image weight", {
+            let mut it = evidence("");
+            it.weights.image = f64::NAN;
+            it
+        }),
+        ("caption similarity", {
+            let mut it = evidence("");
+            it.retrieved[0].similarity = f64::INFINITY;
+            it
+        }),
+    ] {
+        let error = EvidencePayload::new(&classes, &evidence, State::Unknown, None, None);
+        assert!(error.unwrap_err().to_string().starts_with(what));
+    }
+    let bad = Snapshot { score: Some(f64::NAN), ..snapshot() };
+    let error = StatePayload::new(origin(), &classes, &bad, None, LONG).unwrap_err();
+    assert_eq!(error.to_string(), "score must be finite, got NaN");
+}
+
+#[test]
+fn a_decision_over_other_classes_is_an_error() {
+    let (classes, evidence) = (classes(), evidence(""));
+    let wrong = Snapshot { state: State::Label(3), ..snapshot() };
+    let error = StatePayload::new(origin(), &classes, &wrong, None, LONG).unwrap_err();
+    assert_eq!(error.to_string(), "class 3 is not one of the 3 classes given");
+    let change = Change { from: Outcome::Unknown, to: Outcome::Class(9) };
+    assert!(EventPayload::new(origin(), &classes, change, &snapshot(), false).is_err());
+    for state in [State::Label(3), State::None(3)] {
+        assert!(matches!(
+            EvidencePayload::new(&classes, &evidence, state, None, None),
+            Err(PublishError::UnknownClass { index: 3, n_classes: 3 })
+        ));
+    }
+    let mut two = evidence.clone();
+    two.fused = lookout_core::Distribution::softmax(&[0.0, 1.0]).unwrap();
+    assert!(EvidencePayload::new(&classes, &two, State::Unknown, None, None).is_err());
+}
