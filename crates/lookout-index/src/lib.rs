@@ -1,1 +1,24 @@
-//! The caption index: build, open, search.
+//! The caption index: build, open, search, check.
+//!
+//! One file holds captions, their vectors and a nearest-neighbor graph over the *keys* (the image
+//! embeddings of image-caption pairs, or the captions' own). It is mapped, not loaded: only the
+//! graph is held in memory. `README.md` beside this crate gives the format byte by byte.
+//!
+//! This is the only crate that knows instant-distance and the file format.
+
+#![warn(missing_docs)]
+
+mod atomic;
+mod build;
+mod captions;
+mod error;
+mod format;
+mod graph;
+mod index;
+mod vectors;
+
+pub use build::IndexBuilder;
+pub use captions::{CaptionFault, Captions, SkippedRow, read_captions};
+pub use error::IndexError;
+pub use format::Section;
+pub use index::{DEFAULT_CANDIDATES, Index, IndexInfo};
