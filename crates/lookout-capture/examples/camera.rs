@@ -1,18 +1,19 @@
 //! Opens a camera and says what it delivers: `camera URI [N_FRAMES]`. Its own capture worker.
 
-#![expect(clippy::print_stdout, reason = "its output is its purpose")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its output is its purpose")]
 #![expect(clippy::disallowed_methods, reason = "there is no other clock here")]
 
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lookout_capture::{
     CameraUri, OpenOptions, PictureLimits, WorkerArgs, WorkerCommand, open, run_worker,
 };
-use lookout_core::{Clock, Disposition, Stop, stop_pair};
+use lookout_core::{Clock, Disposition, PortError, Stop, stop_pair};
 
 struct SystemClock(Instant);
 
@@ -30,7 +31,18 @@ impl Clock for SystemClock {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("camera: {}", PortError::new(Disposition::Fatal, error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().with_ansi(false).init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match args[..] {
@@ -56,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-fn show(uri: &CameraUri, n_frames: u32) -> Result<(), Box<dyn Error>> {
+fn show(uri: &CameraUri, n_frames: u32) -> Result<(), Box<dyn Error + Send + Sync>> {
     let options = OpenOptions {
         base: std::env::current_dir()?,
         worker: WorkerCommand {

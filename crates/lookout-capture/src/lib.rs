@@ -62,7 +62,7 @@ pub fn open(
     match uri.place() {
         uri::Place::Pictures(pictures) => {
             let path = options.base.join(&pictures.path);
-            let source = folder::Pictures::open(pictures, path, options.limits.clone(), clock)?;
+            let source = folder::Pictures::open(pictures, path, options.limits, clock)?;
             Ok(Box::new(source))
         }
         uri::Place::Device(args) => {

@@ -94,7 +94,7 @@ impl Device {
         let mut device = Self {
             camera,
             args: args.clone(),
-            limits: options.limits.clone(),
+            limits: options.limits,
             stall_after: options.stall_after,
             child: Some(child),
             frames,
@@ -106,7 +106,7 @@ impl Device {
         };
 
         let reader = FrameReader {
-            limits: options.limits.clone(),
+            limits: options.limits,
             clock: Arc::clone(&clock),
             frames: frames_tx,
             displaced: device.frames.clone(),
@@ -123,10 +123,16 @@ impl Device {
         // Both threads end when the worker does.
         let spawned = thread::Builder::new()
             .name("capture-frames".to_owned())
-            .spawn(move || stdout.map(|it| reader.run(it)))
+            .spawn(move || {
+                if let Some(pipe) = stdout {
+                    reader.run(pipe);
+                }
+            })
             .and_then(|_| {
                 thread::Builder::new().name("capture-stderr".to_owned()).spawn(move || {
-                    stderr.map(|it| lines.run(it));
+                    if let Some(pipe) = stderr {
+                        lines.run(pipe);
+                    }
                     drop(open_tx);
                 })
             });
@@ -423,14 +429,8 @@ mod tests {
             (error.disposition, error.to_string())
         }
 
-        fn wait_for<T>(&self, what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
-            for _ in 0..2000 {
-                if let Some(it) = ready() {
-                    return it;
-                }
-                self.stop.wait_timeout(Duration::from_millis(5));
-            }
-            panic!("{what} should come within 10 seconds");
+        fn wait_displaced(&self, n: u64) {
+            wait_for("the last frame", || (self.source.n_displaced() == n).then_some(()));
         }
 
         /// The process that wrote its id to the file `pid`.
@@ -439,8 +439,19 @@ mod tests {
                 let text = fs::read_to_string(self.folder.path().join("pid")).ok()?;
                 text.ends_with('\n').then(|| text.trim().to_owned())
             };
-            Path::new("/proc").join(self.wait_for("pid", pid))
+            Path::new("/proc").join(wait_for("pid", pid))
         }
+    }
+
+    fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+        let (_stopper, stop) = stop_pair();
+        for _ in 0..2000 {
+            if let Some(it) = ready() {
+                return it;
+            }
+            stop.wait_timeout(Duration::from_millis(5));
+        }
+        panic!("{what} should come within 10 seconds");
     }
 
     fn luma(n: u8) -> u8 {
@@ -474,8 +485,7 @@ mod tests {
     #[test]
     fn a_slow_consumer_gets_the_newest_frame() {
         let mut camera = Camera::new("cat 1 2 3 4 5; exec sleep 600", NEVER);
-        let Camera { source, .. } = &camera;
-        camera.wait_for("the fifth frame", || (source.n_displaced() == 4).then_some(()));
+        camera.wait_displaced(4);
         assert_eq!(camera.next().unwrap(), Some(5));
     }
 
@@ -486,14 +496,15 @@ mod tests {
         let (disposition, message) = camera.error();
         assert_eq!(disposition, Disposition::Stalled);
         assert_eq!(message, "v4l2:///dev/video7: no frame for 300ms");
-        camera.wait_for("its end", || (!process.exists()).then_some(()));
+        wait_for("its end", || (!process.exists()).then_some(()));
     }
 
     #[test]
     fn a_worker_that_falls_silent_has_stalled() {
-        // The third frame is begun and never finished.
-        let mut camera = Camera::new("cat 1; head -c 100 2; exec sleep 600", SOON);
-        assert_eq!(camera.next().unwrap(), Some(1));
+        // The last frame is begun and never finished.
+        let mut camera = Camera::new("cat 1 2; head -c 100 3; exec sleep 600", SOON);
+        camera.wait_displaced(1);
+        assert_eq!(camera.next().unwrap(), Some(2));
         assert_eq!(camera.error().0, Disposition::Stalled);
     }
 
@@ -556,10 +567,9 @@ mod tests {
     fn the_worker_ends_with_its_source() {
         let camera = Camera::new("echo $$ > pid; cat 1; exec sleep 600", NEVER);
         let process = camera.process();
-        let Camera { source, stop, stopper: _stopper, folder: _folder } = camera;
-        assert!(process.exists() && !stop.is_requested());
-        drop(source);
-        assert!(!process.exists());
+        assert!(process.exists());
+        drop(camera.source);
+        wait_for("its end", || (!process.exists()).then_some(()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It runs in a process of its own because a driver may block for ever (nokhwa waits for a frame
 //! without a deadline) or take the process down with it.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -12,11 +13,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 
+use nokhwa::Camera;
 use nokhwa::utils::{
     ApiBackend, CameraFormat, CameraIndex, FrameFormat, RequestedFormat, RequestedFormatType,
-    Resolution, frame_formats,
 };
-use nokhwa::{Camera, NokhwaError};
+use v4l::frameinterval::{FrameInterval, FrameIntervalEnum};
+use v4l::video::Capture;
+use v4l::video::capture::Parameters;
+use v4l::{Device, Format, FourCC};
 
 use crate::wire;
 
@@ -51,7 +55,7 @@ pub struct InvalidWorkerArg {
 pub struct WorkerArgs {
     /// `/dev/videoN` or a link to one, such as those in `/dev/v4l/by-id`.
     pub device: PathBuf,
-    /// Wanted size; the nearest that the device offers is used.
+    /// Wanted size; else the driver takes the one that it finds nearest.
     pub size: FrameSize,
     /// The format, which the device must offer.
     pub format: StreamFormat,
@@ -97,18 +101,26 @@ pub enum WorkerError {
         /// What was tried.
         action: &'static str,
         /// What the driver says.
-        source: NokhwaError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A raw frame is not as long as its size says.
-    #[error("device `{}`: a {format} frame of {n_bytes} bytes, where {expected} are expected; use another size or `format`", device.display())]
-    WrongLength {
+    /// nokhwa refuses rates such as 12.5 frames a second.
+    #[error("device `{}` must offer a whole number of frames a second at {size}, got {got}; set another `size` or `fps` in the camera's URI", device.display())]
+    FractionalRate {
         /// The path given.
         device: PathBuf,
-        /// The size and format in use.
-        format: CameraFormat,
+        /// The size in use.
+        size: String,
+        /// The time of a frame in seconds, as a fraction.
+        got: String,
+    },
+    /// A raw frame is shorter than its size says.
+    #[error("device `{}`: a frame of {n_bytes} bytes, where {expected} are expected; set another `size` or `format` in the camera's URI", device.display())]
+    ShortFrame {
+        /// The path given.
+        device: PathBuf,
         /// Length of the frame.
         n_bytes: usize,
-        /// Two bytes a pixel.
+        /// All rows.
         expected: usize,
     },
     /// A thread cannot be started.
@@ -121,6 +133,13 @@ pub enum WorkerError {
 
 impl StreamFormat {
     pub(crate) const RULE: &str = "mjpeg or yuyv";
+
+    fn fourcc(self) -> FourCC {
+        FourCC::new(match self {
+            Self::Mjpeg => b"MJPG",
+            Self::Yuyv => b"YUYV",
+        })
+    }
 
     fn in_nokhwa(self) -> FrameFormat {
         match self {
@@ -231,39 +250,103 @@ fn report(
 }
 
 fn capture(args: &WorkerArgs) -> Result<(), WorkerError> {
-    let failed =
-        |action| move |source| WorkerError::Driver { device: args.device.clone(), action, source };
-    let index = CameraIndex::Index(device_number(&args.device)?);
-    let any = RequestedFormat::with_formats(RequestedFormatType::None, frame_formats());
-    let camera = Camera::with_backend(index, any, ApiBackend::Video4Linux)
-        .map_err(failed("cannot be opened"))?;
+    let number = device_number(&args.device)?;
+    let Mode { width_px, height_px, stride, fps } = set_mode(number, args)?;
+    let wanted = CameraFormat::new_from(width_px, height_px, args.format.in_nokhwa(), fps);
+    let formats = [wanted.format()];
+    let exact = RequestedFormat::with_formats(RequestedFormatType::Exact(wanted), &formats);
+    let camera = Camera::with_backend(CameraIndex::Index(number), exact, ApiBackend::Video4Linux)
+        .map_err(|it| driver(args, "cannot be opened", it))?;
     // Its drop panics when the device has gone; the end of the process closes the device too.
     let mut camera = ManuallyDrop::new(camera);
-    let offered = camera.compatible_camera_formats().map_err(failed("cannot list its formats"))?;
-    let format = choose(&offered, args).ok_or_else(|| WorkerError::NoSuchFormat {
-        device: args.device.clone(),
-        wanted: args.format,
-        offered: names(&offered),
-    })?;
-    let exact = RequestedFormatType::Exact(format);
-    camera
-        .set_camera_requset(RequestedFormat::with_formats(exact, &[format.format()]))
-        .map_err(failed("cannot set size, format and rate"))?;
-    tracing::info!(device = %args.device.display(), %format, "Device is open.");
-    camera.open_stream().map_err(failed("cannot start streaming"))?;
-    let (width_px, height_px) = (format.width(), format.height());
+    camera.open_stream().map_err(|it| driver(args, "cannot start streaming", it))?;
+    tracing::info!(device = %args.device.display(), format = %wanted, "Device is open.");
     let mut out = io::stdout().lock();
     loop {
-        let buffer = camera.frame_raw().map_err(failed("no frame"))?;
+        let buffer = camera.frame_raw().map_err(|it| driver(args, "no frame", it))?;
         let bytes = match args.format {
-            StreamFormat::Mjpeg => jpeg_part(&buffer),
-            StreamFormat::Yuyv => yuyv_part(&buffer, format, &args.device)?,
+            StreamFormat::Mjpeg => Cow::Borrowed(jpeg_part(&buffer)),
+            StreamFormat::Yuyv => {
+                let (device, n_bytes) = (&args.device, buffer.len());
+                let short = |expected| WorkerError::ShortFrame {
+                    device: device.clone(),
+                    n_bytes,
+                    expected,
+                };
+                yuyv_part(&buffer, width_px, height_px, stride).map_err(short)?
+            }
         };
-        if let Err(closed) = wire::write_frame(&mut out, args.format, width_px, height_px, bytes) {
+        if let Err(closed) = wire::write_frame(&mut out, args.format, width_px, height_px, &bytes) {
             tracing::debug!(%closed, "Standard output is closed.");
             return Ok(());
         }
     }
+}
+
+fn driver(
+    args: &WorkerArgs,
+    action: &'static str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> WorkerError {
+    WorkerError::Driver { device: args.device.clone(), action, source: Box::new(source) }
+}
+
+/// What the driver made of the wishes.
+struct Mode {
+    width_px: u32,
+    height_px: u32,
+    /// Bytes from one row to the next.
+    stride: usize,
+    fps: u32,
+}
+
+/// Sets size, format and rate before nokhwa opens the device, because nokhwa cannot open one that
+/// another program left in a format or at a rate that nokhwa does not know, and its list of modes
+/// holds some that do not exist. Drivers keep a mode while the device is closed.
+fn set_mode(number: u32, args: &WorkerArgs) -> Result<Mode, WorkerError> {
+    let failed = |action| move |source: io::Error| driver(args, action, source);
+    let device = Device::new(number as usize).map_err(failed("cannot be opened"))?;
+    let fourcc = args.format.fourcc();
+    let format = device
+        .set_format(&Format::new(args.size.width_px, args.size.height_px, fourcc))
+        .map_err(failed("cannot set size and format"))?;
+    if format.fourcc != fourcc {
+        let offered = device.enum_formats().map_err(failed("cannot list its formats"))?;
+        let offered: Vec<String> =
+            offered.iter().map(|it| it.fourcc.to_string().to_lowercase()).collect();
+        let (device, wanted) = (args.device.clone(), args.format);
+        return Err(WorkerError::NoSuchFormat { device, wanted, offered: offered.join(", ") });
+    }
+    // Not every driver lists its rates.
+    let offered =
+        device.enum_frameintervals(fourcc, format.width, format.height).unwrap_or_default();
+    let fps = choose_rate(&offered, args.fps);
+    let interval = device
+        .set_params(&Parameters::with_fps(fps))
+        .map_err(failed("cannot set the rate"))?
+        .interval;
+    if interval.numerator != 1 {
+        let (device, got) = (args.device.clone(), format!("{interval} s a frame"));
+        let size = format!("{}x{}", format.width, format.height);
+        return Err(WorkerError::FractionalRate { device, size, got });
+    }
+    Ok(Mode {
+        width_px: format.width,
+        height_px: format.height,
+        stride: format.stride as usize,
+        fps: interval.denominator,
+    })
+}
+
+/// The lowest whole rate that is not below the wanted one, else the highest; the wanted one where
+/// no whole rates are listed.
+fn choose_rate(offered: &[FrameInterval], wanted_fps: u32) -> u32 {
+    let whole = offered.iter().filter_map(|it| match &it.interval {
+        FrameIntervalEnum::Discrete(it) if it.numerator == 1 => Some(it.denominator),
+        FrameIntervalEnum::Discrete(_) | FrameIntervalEnum::Stepwise(_) => None,
+    });
+    let key = |fps: &u32| (*fps < wanted_fps, fps.abs_diff(wanted_fps));
+    whole.min_by_key(key).unwrap_or(wanted_fps)
 }
 
 /// nokhwa takes only the N of `/dev/videoN`, and links of stable name change where they lead, so
@@ -275,34 +358,6 @@ fn device_number(device: &Path) -> Result<u32, WorkerError> {
         .to_str()
         .and_then(|it| it.strip_prefix("/dev/video")?.parse().ok())
         .ok_or_else(|| WorkerError::NotVideo { device: device.to_owned(), target })
-}
-
-/// Of the formats of the wanted kind: the nearest size, then the lowest rate that is not below
-/// the wanted one, else the highest.
-fn choose(offered: &[CameraFormat], args: &WorkerArgs) -> Option<CameraFormat> {
-    let distance = |it: Resolution| {
-        it.width().abs_diff(args.size.width_px) + it.height().abs_diff(args.size.height_px)
-    };
-    let rate = |it: u32| match it < args.fps {
-        true => (1, args.fps - it),
-        false => (0, it - args.fps),
-    };
-    offered
-        .iter()
-        .filter(|it| it.format() == args.format.in_nokhwa())
-        .min_by_key(|it| (distance(it.resolution()), rate(it.frame_rate()), it.resolution()))
-        .copied()
-}
-
-fn names(offered: &[CameraFormat]) -> String {
-    let mut names: Vec<String> =
-        offered.iter().map(|it| it.format().to_string().to_lowercase()).collect();
-    names.sort();
-    names.dedup();
-    match names.is_empty() {
-        true => "formats that are not known here".to_owned(),
-        false => names.join(", "),
-    }
 }
 
 /// The bytes up to the end marker. The driver's buffer is longer than its picture, and nokhwa
@@ -338,58 +393,43 @@ fn jpeg_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// A buffer may be a page longer than its picture; more means padded rows, which nokhwa does not
-/// tell of.
-fn yuyv_part<'a>(
-    buffer: &'a [u8],
-    format: CameraFormat,
-    device: &Path,
-) -> Result<&'a [u8], WorkerError> {
-    const PAGE: usize = 4096;
-    let expected = 2 * format.width() as usize * format.height() as usize;
-    match buffer.get(..expected) {
-        Some(bytes) if buffer.len() < expected + PAGE => Ok(bytes),
-        _ => {
-            let (device, n_bytes) = (device.to_owned(), buffer.len());
-            Err(WorkerError::WrongLength { device, format, n_bytes, expected })
-        }
+/// The rows without their padding, or the number of bytes that `buffer` should have.
+fn yuyv_part(
+    buffer: &[u8],
+    width_px: u32,
+    height_px: u32,
+    stride: usize,
+) -> Result<Cow<'_, [u8]>, usize> {
+    let (row_len, n_rows) = (2 * width_px as usize, height_px as usize);
+    if stride <= row_len {
+        let expected = row_len * n_rows;
+        return buffer.get(..expected).map(Cow::Borrowed).ok_or(expected);
     }
+    let rows = buffer.get(..stride * n_rows).ok_or(stride * n_rows)?.chunks_exact(stride);
+    Ok(Cow::Owned(rows.flat_map(|it| &it[..row_len]).copied().collect()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(size: &str, format: StreamFormat, fps: u32) -> WorkerArgs {
-        let size = size.parse().unwrap();
-        WorkerArgs { size, format, fps, ..WorkerArgs::new(PathBuf::from("/dev/video0")) }
-    }
-
     #[test]
-    fn the_nearest_size_and_a_sufficient_rate_are_chosen() {
-        let offered: Vec<CameraFormat> = [
-            (640, 480, FrameFormat::YUYV, 30),
-            (640, 480, FrameFormat::YUYV, 10),
-            (640, 480, FrameFormat::YUYV, 5),
-            (320, 240, FrameFormat::YUYV, 60),
-            (1280, 720, FrameFormat::MJPEG, 30),
-            (640, 480, FrameFormat::NV12, 7),
-        ]
-        .map(|(width, height, format, fps)| CameraFormat::new_from(width, height, format, fps))
-        .to_vec();
-        let chosen = |size, format, fps| {
-            let it = choose(&offered, &args(size, format, fps))?;
-            Some((it.width(), it.height(), it.frame_rate()))
+    fn a_sufficient_whole_rate_is_chosen() {
+        let interval = |(numerator, denominator)| FrameInterval {
+            index: 0,
+            fourcc: StreamFormat::Yuyv.fourcc(),
+            width: 640,
+            height: 480,
+            typ: 1,
+            interval: FrameIntervalEnum::Discrete(v4l::Fraction::new(numerator, denominator)),
         };
-        use StreamFormat::{Mjpeg, Yuyv};
-        assert_eq!(chosen("640x480", Yuyv, 7), Some((640, 480, 10)));
-        assert_eq!(chosen("640x480", Yuyv, 5), Some((640, 480, 5)));
-        assert_eq!(chosen("640x480", Yuyv, 60), Some((640, 480, 30)));
-        assert_eq!(chosen("352x288", Yuyv, 1), Some((320, 240, 60)));
-        assert_eq!(chosen("640x480", Mjpeg, 5), Some((1280, 720, 30)));
-        let only_nv12 = &offered[5..];
-        assert_eq!(choose(only_nv12, &args("640x480", Yuyv, 5)), None);
-        assert_eq!(names(only_nv12), "nv12");
+        // The second is 7.5 frames a second.
+        let offered = [(1, 30), (2, 15), (1, 10), (1, 5)].map(interval);
+        let cases = [(1, 5), (5, 5), (7, 10), (15, 30), (60, 30)];
+        for (wanted, chosen) in cases {
+            assert_eq!(choose_rate(&offered, wanted), chosen, "{wanted}");
+        }
+        assert_eq!(choose_rate(&offered[1..2], 7), 7);
     }
 
     #[test]
@@ -409,15 +449,13 @@ mod tests {
     }
 
     #[test]
-    fn padding_of_a_page_is_cut_and_more_is_refused() {
-        let format = CameraFormat::new_from(320, 180, FrameFormat::YUYV, 5);
-        let part =
-            |n: usize| yuyv_part(&vec![0; n], format, Path::new("/dev/video0")).map(<[u8]>::len);
-        assert_eq!(part(115_200).unwrap(), 115_200);
-        assert_eq!(part(118_784).unwrap(), 115_200);
-        assert!(part(115_199).is_err());
-        let padded = part(384 * 2 * 180).unwrap_err().to_string();
-        assert!(padded.contains("138240 bytes, where 115200 are expected"), "{padded}");
+    fn padding_is_cut() {
+        let rows = [[1, 2, 3, 4, 0, 0], [5, 6, 7, 8, 0, 0]].concat();
+        assert_eq!(yuyv_part(&rows, 2, 2, 6).unwrap(), [1, 2, 3, 4, 5, 6, 7, 8].as_slice());
+        assert_eq!(yuyv_part(&rows[..11], 2, 2, 6), Err(12));
+        let page = [1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0];
+        assert_eq!(yuyv_part(&page, 2, 2, 4).unwrap(), &page[..8]);
+        assert_eq!(yuyv_part(&page[..7], 2, 2, 4), Err(8));
     }
 
     #[test]
