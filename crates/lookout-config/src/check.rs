@@ -153,7 +153,7 @@ fn mqtt(mut section: Section<'_>) -> Option<Mqtt> {
         section.fault("password_file", "needs `user` beside it", None);
     }
     let client_id = section.text("client_id", "1 to 64 characters", is_name);
-    let keep_alive = section.integer("keep_alive_s", 5..=3600).unwrap_or(30);
+    let keep_alive = section.integer("keep_alive_s", 5..=3600).unwrap_or(15);
     let max_packet_kib = section.integer("max_packet_kib", 16..=16_384).unwrap_or(256);
     let heartbeat = section.some_seconds("heartbeat_s").unwrap_or(Duration::from_secs(60));
     let ca_file = section.path("ca_file");

@@ -107,8 +107,9 @@ pub(crate) struct Words {
     labels: Option<Vec<Keyed<String>>>,
     negatives: Option<Vec<Keyed<String>>>,
     templates: Option<Vec<Keyed<String>>>,
-    /// The set of `labels_file`; `Some(None)` when it is faulty.
-    file: Option<Option<LabelSet>>,
+    file: Option<LabelSet>,
+    /// Something was given and is faulty, which is reported; no set can be judged by it.
+    is_faulty: bool,
 }
 
 impl Words {
@@ -127,7 +128,7 @@ impl Words {
                 }
             }
         }
-        let file = path.map(|path| {
+        let file = path.and_then(|path| {
             LabelSet::load(&path)
                 .map_err(|error| {
                     let key = section.full("labels_file");
@@ -136,7 +137,11 @@ impl Words {
                 })
                 .ok()
         });
-        Self { labels, negatives, templates, file }
+        let is_faulty = (section.has("labels") && labels.is_none())
+            || (section.has("negatives") && negatives.is_none())
+            || (section.has("templates") && templates.is_none())
+            || (section.has("labels_file") && file.is_none());
+        Self { labels, negatives, templates, file, is_faulty }
     }
 
     /// Whether nothing was given.
@@ -145,6 +150,7 @@ impl Words {
             && self.negatives.is_none()
             && self.templates.is_none()
             && self.file.is_none()
+            && !self.is_faulty
     }
 
     /// This camera's words, completed by those of the top level.
@@ -160,13 +166,14 @@ impl Words {
             negatives: self.negatives.or_else(|| top.negatives.clone()),
             templates: self.templates.or_else(|| top.templates.clone()),
             file: None,
+            is_faulty: self.is_faulty || top.is_faulty,
         }
     }
 
     /// The set; faults are reported, those of the whole at the keys of `path`, "" for the top.
     pub(crate) fn label_set(&self, path: &str, walk: &mut Walk) -> Option<LabelSet> {
-        if let Some(file) = &self.file {
-            return file.clone();
+        if self.file.is_some() {
+            return self.file.clone();
         }
         let n_before = walk.faults.len();
         let empty = Vec::new();
@@ -175,13 +182,14 @@ impl Words {
         let mut report = |key: &str, rule: String, got: Option<String>| walk.fault(key, rule, got);
         let mut classes = words(labels, ClassKind::Label, &mut report);
         classes.extend(words(negatives, ClassKind::Negative, &mut report));
-        if n_before == walk.faults.len() {
+        let is_sound = |walk: &Walk| !self.is_faulty && n_before == walk.faults.len();
+        if is_sound(walk) {
             let at = |key: &str| format!("{path}{key}");
             let (labels, negatives, templates) = (at("labels"), at("negatives"), at("templates"));
             let keys = Keys { labels: &labels, negatives: &negatives, templates: &templates };
             check(&classes, self.templates.as_deref(), keys, walk);
         }
-        (n_before == walk.faults.len()).then(|| LabelSet::new(self.templates.clone(), classes))
+        is_sound(walk).then(|| LabelSet::new(self.templates.clone(), classes))
     }
 }
 
@@ -259,10 +267,9 @@ fn broken_rules(
     let errors = ClassSet::new(texts, classes.iter().map(|it| it.it.clone()).collect())
         .err()
         .unwrap_or_default();
-    let of_class = |id: &Id| {
-        let found = classes.iter().rfind(|it| it.it.id == *id);
-        found.map_or(keys.labels, |it| &it.key).to_owned()
-    };
+    let key_of = |class: Option<&Keyed<Class>>| class.map_or(keys.labels, |it| &it.key).to_owned();
+    let first = |id: &Id| key_of(classes.iter().find(|it| it.it.id == *id));
+    let last = |id: &Id| key_of(classes.iter().rfind(|it| it.it.id == *id));
     let of_template = |text: &str| {
         let found = templates.and_then(|it| it.iter().find(|it| it.it == text));
         found.map_or(keys.templates, |it| &it.key).to_owned()
@@ -270,10 +277,10 @@ fn broken_rules(
     let keyed = |error: &ClassSetError| match error {
         ClassSetError::NoLabel | ClassSetError::TooManyClasses { .. } => keys.labels.to_owned(),
         ClassSetError::TooFewClasses { .. } => keys.negatives.to_owned(),
-        ClassSetError::DuplicateId { id, .. }
-        | ClassSetError::TextLength { id, .. }
+        ClassSetError::DuplicateId { id, .. } => last(id),
+        ClassSetError::TextLength { id, .. }
         | ClassSetError::TooManyTexts { id, .. }
-        | ClassSetError::EnterOutOfRange { id, .. } => of_class(id),
+        | ClassSetError::EnterOutOfRange { id, .. } => first(id),
         ClassSetError::BadTemplate { template } => of_template(template),
         ClassSetError::TemplateCount { .. } => keys.templates.to_owned(),
     };

@@ -1,1 +1,117 @@
-fn main() {}
+//! From a clean clone to a running demo or a passed gate, with one command each.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "automation speaks to its user")]
+
+mod gate;
+mod needs;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use needs::Need;
+
+/// Builds and runs Lookout from its sources.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build the program and run `lookout demo`
+    #[command(after_help = "\
+Examples:
+  cargo xtask demo --yes                      install what is missing, build, run until Ctrl-C
+  cargo xtask demo -- --frames 20 --port 18830
+  cargo xtask demo -- --json")]
+    Demo {
+        #[command(flatten)]
+        install: Install,
+        /// Arguments for `lookout demo`
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
+    /// Run the gate: format, lints, documentation, tests
+    #[command(after_help = "\
+Examples:
+  cargo xtask test --yes                      what CI runs
+  cargo xtask test                            name what is missing instead of installing it
+
+For one crate, plain cargo is quicker: cargo test --release -p lookout-core")]
+    Test {
+        #[command(flatten)]
+        install: Install,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Install {
+    /// Install missing system packages with apt-get, through sudo unless root; also with CI=true
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Install {
+    fn agreed(&self) -> bool {
+        self.yes || std::env::var_os("CI").is_some_and(|it| it == "true")
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Demo { install, args } => demo(install.agreed(), &args),
+        Verb::Test { install } => {
+            needs::provide(Need::FOR_TEST, install.agreed()).and_then(|()| gate::run(root()))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Becomes the demo, so that signals and the exit code are its own.
+fn demo(agreed: bool, args: &[String]) -> anyhow::Result<()> {
+    needs::provide(Need::FOR_BUILD, agreed)?;
+    let manifest = root().join("Cargo.toml");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--release", "--locked", "--package", "lookout", "--manifest-path"]);
+    command.arg(manifest).args(["--", "demo"]).args(args);
+    Err(command.exec()).context("cargo cannot be started")
+}
+
+/// The root of the repository that this program was built in.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+        let cli = Cli::parse_from(["xtask", "demo", "--yes", "--", "--frames", "3"]);
+        let Verb::Demo { install, args } = cli.verb else { panic!("not the demo") };
+        assert!(install.agreed());
+        assert_eq!(args, ["--frames", "3"]);
+        assert!(Cli::try_parse_from(["xtask", "demo", "--frames", "3"]).is_err());
+    }
+
+    #[test]
+    fn the_root_holds_the_workspace() {
+        assert!(root().join("crates/xtask/Cargo.toml").is_file());
+    }
+}

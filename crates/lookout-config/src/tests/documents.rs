@@ -1,0 +1,128 @@
+//! `configs/`: the examples hold, and the README lists every key with its rule and default, and
+//! no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::Fixture;
+use crate::{Config, LabelSet};
+
+fn configs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs")
+}
+
+/// A row of a table: rule, and default where it is a literal.
+struct Row {
+    rule: String,
+    default: Option<String>,
+}
+
+/// The rows of the tables below the heading `## title`, by key.
+fn rows(title: &str) -> BTreeMap<String, Row> {
+    let text = std::fs::read_to_string(configs().join("README.md")).unwrap();
+    let section = text.split("\n## ").find(|it| it.starts_with(title)).unwrap();
+    let mut rows = BTreeMap::new();
+    for line in section.lines().filter(|it| it.starts_with("| `")) {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, key, rule, default, _meaning, _] = cells[..] else { panic!("{line}") };
+        let literal = |it: &str| Some(it.strip_prefix('`')?.strip_suffix('`')?.to_owned());
+        let row = Row { rule: rule.to_owned(), default: literal(default) };
+        let known = rows.insert(literal(key).unwrap(), row);
+        assert!(known.is_none(), "twice: {line}");
+    }
+    rows
+}
+
+/// The keys that a message names as known.
+fn known_keys(message: &str) -> BTreeSet<String> {
+    let list = message.lines().find_map(|it| it.split_once("its keys are ")).unwrap().1;
+    list.split(", ").map(str::to_owned).collect()
+}
+
+/// The last level of each key of `rows` directly below `section`, sections included.
+fn documented(rows: &BTreeMap<String, Row>, section: &str) -> BTreeSet<String> {
+    let below = |key: &String| Some(key.strip_prefix(section)?.split('.').next()?.to_owned());
+    rows.keys().filter_map(below).collect()
+}
+
+#[test]
+fn the_readme_has_every_key_and_no_other() {
+    let rows = rows("Keys");
+    for section in [
+        "",
+        "fusion.",
+        "decision.",
+        "gate.",
+        "mqtt.",
+        "stop.",
+        "cameras.ID.",
+        "cameras.ID.decision.",
+    ] {
+        let key = format!("{}zzz", section.replace("ID", "front"));
+        let fixture = Fixture::minimal(&[(&key, "1")]);
+        let known = known_keys(&fixture.message(fixture.load()));
+        assert_eq!(documented(&rows, section), known, "keys of `{section}`");
+    }
+}
+
+#[test]
+fn the_readme_states_every_rule() {
+    for (key, Row { rule, .. }) in rows("Keys") {
+        let key = key.replace("ID", "front");
+        let fixture = Fixture::minimal(&[(&key, "[[]]")]);
+        let message = fixture.message(fixture.load());
+        let want = format!("`{key}` must be {rule}, got a list of 1");
+        assert!(message.contains(&want), "want {want}\n got {message}");
+    }
+}
+
+#[test]
+fn the_readme_states_every_default() {
+    let plain = |fixture: &Fixture| {
+        let mut config = fixture.load().unwrap();
+        config.file = PathBuf::new();
+        config.model = PathBuf::new();
+        config.places.clear();
+        config
+    };
+    let minimal = plain(&Fixture::minimal(&[]));
+    let mut n_literals = 0;
+    for (key, Row { default, .. }) in rows("Keys") {
+        let Some(default) = default else { continue };
+        n_literals += 1;
+        let key = key.replace("ID", "front");
+        let given = plain(&Fixture::minimal(&[(&key, &default)]));
+        assert_eq!(given, minimal, "{key} = {default}");
+    }
+    assert_eq!(n_literals, 16);
+}
+
+#[test]
+fn the_readme_describes_label_sets() {
+    let rows = rows("Label set");
+    let message = |text: &str| {
+        let fixture = Fixture::new(text);
+        fixture.message(LabelSet::load(&fixture.path))
+    };
+    assert_eq!(documented(&rows, ""), known_keys(&message("zzzzzzzzz = 1")));
+    assert_eq!(documented(&rows, "label."), known_keys(&message("[[label]]\nzzzzzzzzz = 1")));
+    for (key, Row { rule, .. }) in &rows {
+        let text = match key.strip_prefix("label.") {
+            Some(key) => format!("[[label]]\n{key} = [[]]"),
+            None => format!("{key} = [[]]"),
+        };
+        assert!(message(&text).contains(&format!(" must be {rule}, got a list of 1")), "{key}");
+    }
+}
+
+#[test]
+fn the_examples_hold() {
+    for name in ["demo.toml", "usb-camera.toml"] {
+        let config = Config::load(&configs().join(name), [], &[]);
+        assert!(config.is_ok(), "{}", config.unwrap_err());
+    }
+    let coco = LabelSet::load(&configs().join("labels/coco-80.toml")).unwrap();
+    let classes = coco.class_set(&["{}".to_owned()]).unwrap();
+    assert_eq!(classes.classes().len(), 80);
+    assert_eq!(classes.classes()[9].id.as_str(), "traffic_light");
+}
