@@ -13,7 +13,7 @@ use std::time::Duration;
 use lookout_core::Clock;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
-    Outgoing, StateError,
+    Outgoing, StateError, TlsError,
 };
 use tokio::time::timeout;
 
@@ -212,11 +212,10 @@ impl Link {
             ConnectionError::ConnectionRefused(code) => {
                 format!("{broker} refused the connection: {code:?}")
             }
-            ConnectionError::Tls(error) => {
-                format!(
-                    "no TLS connection to {broker}: {error}; check the CA file, the broker's certificate and its name"
-                )
-            }
+            ConnectionError::Tls(TlsError::Io(error)) => format!(
+                "no TLS connection to {broker}: {error}; check the CA file, the broker's \
+                 certificate and its name"
+            ),
             ConnectionError::Io(error) => format!("cannot reach {broker}: {error}"),
             ConnectionError::NetworkTimeout => {
                 format!("{broker} gave no answer within {NETWORK_TIMEOUT_S} s")

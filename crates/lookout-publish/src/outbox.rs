@@ -342,7 +342,7 @@ mod tests {
     fn evidence_does_not_wait_for_the_broker() {
         let mut outbox = outbox();
         let evidence = |text: &str| message(Topic::Evidence(camera()), text);
-        ["a", "b", "c"].map(|it| outbox.push_evidence(evidence(it)));
+        ["a", "b", "c"].iter().for_each(|it| outbox.push_evidence(evidence(it)));
         assert_eq!(text(&mut outbox).as_deref(), Some("b"));
         assert!(!outbox.is_drained());
         outbox.disconnected();

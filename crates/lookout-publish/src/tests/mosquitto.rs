@@ -20,6 +20,9 @@ const LONG: Duration = Duration::from_secs(20);
 /// A user and password that the broker knows.
 pub(crate) const USER: (&str, &str) = ("lookout", "correct horse");
 
+/// Topic of the message that a subscriber waits for.
+const READY: &str = "ready";
+
 /// A broker without persistence; killed when dropped.
 pub(crate) struct Mosquitto {
     folder: TempDir,
@@ -69,18 +72,28 @@ impl Mosquitto {
 
     /// Subscribes to `filter` and waits until that counts.
     pub(crate) fn subscribe(&self, filter: &str) -> Subscriber {
-        let mut child = Command::new("mosquitto_sub")
-            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-u", USER.0, "-P", USER.1])
-            .args(["-q", "1", "-d", "-F", "@%r %t %p", "-t", filter])
+        // `mosquitto_sub` says nothing until a message comes, so one waits for it.
+        let published = self.client("mosquitto_pub", &["-t", READY, "-m", "-", "-r"]).status();
+        assert!(published.expect("mosquitto-clients should be installed").success());
+        let mut child = self
+            .client("mosquitto_sub", &["-F", "%r %t %p", "-t", filter, "-t", READY])
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .stdin(Stdio::null())
             .spawn()
             .expect("mosquitto-clients should be installed");
         let lines = lines(child.stdout.take().unwrap());
         let subscriber = Subscriber { child, lines };
-        subscriber.find(|it| it.contains("received SUBACK"));
+        while subscriber.line() != format!("1 {READY} -") {}
         subscriber
+    }
+
+    fn client(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-u", USER.0, "-P", USER.1])
+            .args(["-q", "1"])
+            .args(args)
+            .stdin(Stdio::null());
+        command
     }
 }
 
@@ -130,19 +143,14 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
-    fn find(&self, wanted: impl Fn(&str) -> bool) -> String {
-        loop {
-            let line = self.lines.recv_timeout(LONG).expect("a message should come");
-            if wanted(&line) {
-                return line;
-            }
-        }
+    fn line(&self) -> String {
+        self.lines.recv_timeout(LONG).expect("a message should come")
     }
 
     /// The next message: whether it was retained, topic, payload.
     pub(crate) fn next(&self) -> (bool, String, String) {
-        let line = self.find(|it| it.starts_with('@'));
-        let mut parts = line[1..].splitn(3, ' ').map(str::to_owned);
+        let line = self.line();
+        let mut parts = line.splitn(3, ' ').map(str::to_owned);
         let mut part = || parts.next().unwrap();
         (part() == "1", part(), part())
     }

@@ -28,7 +28,38 @@ fn state() {
     let heartbeat = Duration::from_secs(60);
     let full =
         StatePayload::new(origin(), &classes, &snapshot(), Some("a.jpg"), heartbeat).unwrap();
-    check(&full, expect![[""]]);
+    check(
+        &full,
+        expect![[r#"
+        {
+          "v": 1,
+          "time": "2025-11-24T16:00:00.250Z",
+          "mono_ms": 61500,
+          "boot_id": "00ff",
+          "seq": 7,
+          "state": "label",
+          "label": {
+            "id": "car",
+            "name": "a \"red\"\n\u0007car"
+          },
+          "score": 0.75,
+          "margin": 0.5,
+          "reason": null,
+          "since": {
+            "time": "2025-11-24T15:59:58.750Z",
+            "mono_ms": 60000
+          },
+          "last_known": {
+            "id": "empty",
+            "name": "an empty scene",
+            "state": "none",
+            "time": "2025-11-24T15:59:59.000Z",
+            "mono_ms": 60250
+          },
+          "picture": "a.jpg",
+          "heartbeat_s": 60.0
+        }"#]],
+    );
 }
 
 #[test]
@@ -46,7 +77,29 @@ fn state_without_a_clock_a_frame_or_a_past() {
     };
     let heartbeat = Duration::from_millis(1500);
     let bare = StatePayload::new(origin, &classes, &snapshot, None, heartbeat).unwrap();
-    check(&bare, expect![[""]]);
+    check(
+        &bare,
+        expect![[r#"
+        {
+          "v": 1,
+          "time": null,
+          "mono_ms": 61500,
+          "boot_id": "00ff",
+          "seq": 7,
+          "state": "stale",
+          "label": null,
+          "score": null,
+          "margin": null,
+          "reason": "dwell",
+          "since": {
+            "time": null,
+            "mono_ms": 60000
+          },
+          "last_known": null,
+          "picture": null,
+          "heartbeat_s": 1.5
+        }"#]],
+    );
 }
 
 #[test]
@@ -54,7 +107,31 @@ fn event() {
     let classes = classes();
     let change = Change { from: Outcome::Class(2), to: Outcome::Class(0) };
     let event = EventPayload::new(origin(), &classes, change, &snapshot(), true).unwrap();
-    check(&event, expect![[""]]);
+    check(
+        &event,
+        expect![[r#"
+        {
+          "v": 1,
+          "time": "2025-11-24T16:00:00.250Z",
+          "mono_ms": 61500,
+          "boot_id": "00ff",
+          "seq": 7,
+          "from": {
+            "state": "none",
+            "label": null
+          },
+          "to": {
+            "state": "label",
+            "label": {
+              "id": "car",
+              "name": "a \"red\"\n\u0007car"
+            }
+          },
+          "score": 0.75,
+          "margin": 0.5,
+          "replayed": true
+        }"#]],
+    );
 }
 
 #[test]
@@ -64,7 +141,55 @@ fn evidence_of_a_camera() {
     let payload =
         EvidencePayload::new(&classes, &evidence, State::Label(0), None, Some(2)).unwrap();
     let message = EvidenceMessage::new(origin(), "door", Some("a.jpg"), payload);
-    check(&message, expect![[""]]);
+    check(
+        &message,
+        expect![[r#"
+        {
+          "v": 1,
+          "time": "2025-11-24T16:00:00.250Z",
+          "mono_ms": 61500,
+          "boot_id": "00ff",
+          "seq": 7,
+          "camera": "door",
+          "picture": "a.jpg",
+          "state": "label",
+          "reason": null,
+          "label": {
+            "id": "car",
+            "name": "a \"red\"\n\u0007car",
+            "score": 0.872590557
+          },
+          "margin": 0.800963963,
+          "scores": {
+            "car": 0.872590557,
+            "person": 0.071626595
+          },
+          "image": {
+            "confidence": 0.242320889,
+            "scores": {
+              "car": 0.665240956,
+              "person": 0.244728471
+            }
+          },
+          "captions": {
+            "confidence": 0.666311797,
+            "scores": {
+              "car": 0.909442999,
+              "person": 0.045278501
+            },
+            "retrieved": [
+              {
+                "text": "it says \"stop\"\r\n\u0000",
+                "similarity": 0.25
+              }
+            ]
+          },
+          "weights": {
+            "image": 0.25,
+            "captions": 0.75
+          }
+        }"#]],
+    );
 }
 
 #[test]
@@ -76,13 +201,80 @@ fn evidence_of_a_picture_without_captions() {
     evidence.weights = Weights { image: 1.0, captions: 0.0 };
     let reason = Some(Reason::LowMargin);
     let payload = EvidencePayload::new(&classes, &evidence, State::Unknown, reason, None).unwrap();
-    check(&PictureLine::new("pictures/a.jpg", payload), expect![[""]]);
+    check(
+        &PictureLine::new("pictures/a.jpg", payload),
+        expect![[r#"
+        {
+          "v": 1,
+          "picture": "pictures/a.jpg",
+          "state": "unknown",
+          "reason": "low_margin",
+          "label": null,
+          "margin": 0.800963963,
+          "scores": {
+            "car": 0.872590557,
+            "person": 0.071626595,
+            "empty": 0.055782848
+          },
+          "image": {
+            "confidence": 0.242320889,
+            "scores": {
+              "car": 0.665240956,
+              "person": 0.244728471,
+              "empty": 0.090030573
+            }
+          },
+          "captions": null,
+          "weights": {
+            "image": 1.0,
+            "captions": 0.0
+          }
+        }"#]],
+    );
 }
 
 #[test]
 fn info_of_the_node() {
     let (info, cameras) = (super::info(), cameras());
-    check(&InfoPayload::new("00ff", stamp(), &info, &cameras), expect![[""]]);
+    check(
+        &InfoPayload::new("00ff", stamp(), &info, &cameras),
+        expect![[r#"
+        {
+          "v": 1,
+          "time": "2025-11-24T16:00:00.250Z",
+          "mono_ms": 61500,
+          "boot_id": "00ff",
+          "version": "1.2.3",
+          "model": {
+            "name": "starter",
+            "space": "space-1"
+          },
+          "index": {
+            "file": "captions.idx",
+            "n_entries": 3
+          },
+          "cameras": {
+            "door": {
+              "labels": [
+                {
+                  "id": "car",
+                  "name": "a \"red\"\n\u0007car"
+                },
+                {
+                  "id": "person",
+                  "name": "a person"
+                }
+              ],
+              "negatives": [
+                {
+                  "id": "empty",
+                  "name": "an empty scene"
+                }
+              ]
+            }
+          }
+        }"#]],
+    );
 }
 
 #[test]

@@ -39,11 +39,11 @@ fn a_wrong_password_is_named() {
 }
 
 /// A certificate authority, and a certificate of it for `localhost`: CA, certificate, key.
-fn certificates() -> (Vec<u8>, String, String) {
+fn certificates(name: &str) -> (Vec<u8>, String, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(DnType::CommonName, "CA of the test");
+    ca.distinguished_name.push(DnType::CommonName, name);
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem().into_bytes();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -53,8 +53,8 @@ fn certificates() -> (Vec<u8>, String, String) {
 
 #[test]
 fn tls_is_verified() {
-    let (ca_pem, certificate, key) = certificates();
-    let (other_ca_pem, ..) = certificates();
+    let (ca_pem, certificate, key) = certificates("first");
+    let (other_ca_pem, ..) = certificates("second");
     let broker = Mosquitto::start(Some((&certificate, &key)));
     let port = broker.port();
     let with_ca = |ca_pem: Option<&Vec<u8>>, host: &str| {
