@@ -22,6 +22,10 @@ const MAX_BAD_FRAMES: u32 = 10;
 /// How long a killed worker may take to die before it is left to a thread. A process blocked in
 /// a driver dies when the driver lets go of it.
 const REAP_GRACE: Duration = Duration::from_secs(1);
+/// The segment that marks a frame of motion JPEG. Cameras leave it out, and often the Huffman
+/// tables too; with it the decoder puts in the standard ones (ITU T.81, annex K.3) for those that
+/// are missing.
+const AVI_MARK: [u8; 9] = *b"\xFF\xE0\0\x07AVI1\0";
 const MAX_LINE_LEN: usize = 500;
 /// Lines of the worker's standard error that are logged in one [`LOG_WINDOW`].
 const MAX_LINES: u32 = 10;
@@ -191,11 +195,17 @@ impl Device {
         CaptureError::WorkerEnded { camera, status, last_line }
     }
 
-    fn decode(&self, raw: &RawFrame) -> Result<Picture, BadFrame> {
-        Ok(match raw.format {
-            StreamFormat::Mjpeg => decode_picture(&raw.bytes, &self.camera, &self.limits)?,
-            StreamFormat::Yuyv => yuyv::decode(raw.width_px, raw.height_px, &raw.bytes)?,
-        })
+    fn decode(&self, raw: RawFrame) -> Result<Picture, BadFrame> {
+        let mut bytes = raw.bytes;
+        match raw.format {
+            StreamFormat::Mjpeg => {
+                if bytes.starts_with(&[0xFF, 0xD8]) {
+                    bytes.splice(2..2, AVI_MARK);
+                }
+                Ok(decode_picture(&bytes, &self.camera, &self.limits)?)
+            }
+            StreamFormat::Yuyv => Ok(yuyv::decode(raw.width_px, raw.height_px, &bytes)?),
+        }
     }
 
     fn announce(&mut self, raw: &RawFrame) {
@@ -229,7 +239,7 @@ impl Device {
             }
         };
         self.announce(&raw);
-        let source = match self.decode(&raw) {
+        let source = match self.decode(raw) {
             Ok(picture) => {
                 self.n_bad_in_a_row = 0;
                 return Ok(Some(Frame { picture, captured_at: at, name: None }));
@@ -480,6 +490,35 @@ mod tests {
         let args = fs::read_to_string(camera.folder.path().join("args")).unwrap();
         assert_eq!(args, "--device /dev/video7 --size 640x480 --format yuyv --fps 5\n");
         assert_eq!(camera.source.n_displaced(), 0);
+    }
+
+    #[test]
+    fn motion_jpeg_comes_without_huffman_tables() {
+        let gray = image::RgbImage::from_pixel(16, 16, image::Rgb([90; 3]));
+        let mut jpeg = std::io::Cursor::new(Vec::new());
+        gray.write_to(&mut jpeg, image::ImageFormat::Jpeg).unwrap();
+        let jpeg = jpeg.into_inner();
+        // All segments but those of marker DHT, as USB cameras send it.
+        let (mut without, mut rest) = (jpeg[..2].to_vec(), &jpeg[2..]);
+        while let [0xFF, marker, high, low, ..] = *rest {
+            let n = match marker {
+                0xDA => rest.len(),
+                _ => 2 + usize::from(u16::from_be_bytes([high, low])),
+            };
+            if marker != 0xC4 {
+                without.extend_from_slice(&rest[..n]);
+            }
+            rest = &rest[n..];
+        }
+        assert!(without.len() < jpeg.len());
+        let mut camera = Camera::new("until [ -e jpeg ]; do sleep 0.01; done; cat jpeg", NEVER);
+        let folder = camera.folder.path();
+        let mut file = fs::File::create(folder.join("unfinished")).unwrap();
+        write_frame(&mut file, StreamFormat::Mjpeg, 16, 16, &without).unwrap();
+        fs::rename(folder.join("unfinished"), folder.join("jpeg")).unwrap();
+        let frame = camera.source.next_frame(&camera.stop).unwrap().unwrap();
+        assert!(frame.picture.rgb().iter().all(|it| it.abs_diff(90) < 3));
+        camera.stopper.take();
     }
 
     #[test]

@@ -312,10 +312,11 @@ fn set_mode(number: u32, args: &WorkerArgs) -> Result<Mode, WorkerError> {
         .map_err(failed("cannot set size and format"))?;
     if format.fourcc != fourcc {
         let offered = device.enum_formats().map_err(failed("cannot list its formats"))?;
-        let offered: Vec<String> =
-            offered.iter().map(|it| it.fourcc.to_string().to_lowercase()).collect();
+        let names = offered.iter().map(|it| it.fourcc.to_string().to_lowercase());
+        // Some drivers offer dozens.
+        let offered = names.take(8).collect::<Vec<_>>().join(", ");
         let (device, wanted) = (args.device.clone(), args.format);
-        return Err(WorkerError::NoSuchFormat { device, wanted, offered: offered.join(", ") });
+        return Err(WorkerError::NoSuchFormat { device, wanted, offered });
     }
     // Not every driver lists its rates.
     let offered =
