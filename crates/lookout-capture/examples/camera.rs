@@ -93,11 +93,10 @@ fn show(uri: &CameraUri, n_frames: u32) -> Result<(), Box<dyn Error + Send + Syn
         let rgb = frame.picture.rgb();
         let mean = rgb.iter().map(|it| f64::from(*it)).sum::<f64>() / rgb.len() as f64;
         println!(
-            "frame {n} at {:.3} s: {:?}, mean {mean:.1}, {:?} to {:?}, {} displaced {}",
+            "frame {n} at {:.3} s: {:?}, mean {mean:.1}, brightest {}, {} displaced {}",
             frame.captured_at.as_secs_f64(),
             frame.picture,
-            rgb.iter().min(),
-            rgb.iter().max(),
+            rgb.iter().max().unwrap_or(&0),
             source.n_displaced(),
             frame.name.unwrap_or_default()
         );
