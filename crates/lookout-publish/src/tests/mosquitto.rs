@@ -72,11 +72,12 @@ impl Mosquitto {
 
     /// Subscribes to `filter` and waits until that counts.
     pub(crate) fn subscribe(&self, filter: &str) -> Subscriber {
-        // `mosquitto_sub` says nothing until a message comes, so one waits for it.
+        // `mosquitto_sub` says nothing until a message comes, so one waits for it. It is the
+        // first: the broker answers the filters of one request in order.
         let published = self.client("mosquitto_pub", &["-t", READY, "-m", "-", "-r"]).status();
         assert!(published.expect("mosquitto-clients should be installed").success());
         let mut child = self
-            .client("mosquitto_sub", &["-F", "%r %t %p", "-t", filter, "-t", READY])
+            .client("mosquitto_sub", &["-F", "%r %t %p", "-t", READY, "-t", filter])
             .stdout(Stdio::piped())
             .spawn()
             .expect("mosquitto-clients should be installed");
@@ -143,11 +144,13 @@ pub(crate) struct Subscriber {
 }
 
 impl Subscriber {
+    #[track_caller]
     fn line(&self) -> String {
         self.lines.recv_timeout(LONG).expect("a message should come")
     }
 
     /// The next message: whether it was retained, topic, payload.
+    #[track_caller]
     pub(crate) fn next(&self) -> (bool, String, String) {
         let line = self.line();
         let mut parts = line.splitn(3, ' ').map(str::to_owned);
