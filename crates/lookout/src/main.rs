@@ -1,1 +1,99 @@
-fn main() {}
+//! The `lookout` program: verbs, exit codes, logging.
+
+mod assets;
+mod classify;
+mod cli;
+mod clock;
+mod daemon;
+mod demo;
+mod embed;
+mod engine;
+mod failure;
+mod index;
+mod models;
+mod node;
+mod output;
+mod service;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::{Cli, IndexVerb, ModelsVerb, Verb};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help =
+                matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            if let Err(error) = error.print() {
+                tracing::debug!(%error, "Cannot print.");
+            }
+            return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        }
+    };
+    if let Err(failure) = start_logging(&cli.verb).and_then(|()| run(&cli.verb)) {
+        if let Failure::Other(error) = &failure
+            && output::is_broken_pipe(error)
+        {
+            return ExitCode::SUCCESS;
+        }
+        failure.report();
+        return failure.exit_code();
+    }
+    ExitCode::SUCCESS
+}
+
+fn run(verb: &Verb) -> Result<(), Failure> {
+    match verb {
+        Verb::Demo(args) => demo::run(args),
+        Verb::Run(args) => daemon::run(args),
+        Verb::Check(args) => daemon::check(args),
+        Verb::Classify(args) => classify::run(args),
+        Verb::Embed(args) => embed::run(args),
+        Verb::Index(IndexVerb::Build(args)) => index::build(args),
+        Verb::Index(IndexVerb::Info(args)) => index::info(args),
+        Verb::Index(IndexVerb::Search(args)) => index::search(args),
+        Verb::Models(ModelsVerb::Verify(args)) => models::verify(args),
+        Verb::CaptureWorker(args) => service::capture_worker(args),
+    }
+}
+
+/// Logs to standard error, where a service manager collects it.
+fn start_logging(verb: &Verb) -> Result<(), Failure> {
+    const VARIABLE: &str = "LOOKOUT_LOG";
+    let default = match verb {
+        Verb::Run(_) | Verb::Demo(_) => "info",
+        _ => "warn",
+    };
+    #[expect(clippy::disallowed_methods, reason = "logging starts before any configuration")]
+    let level = match std::env::var(VARIABLE) {
+        Ok(level) => level,
+        Err(std::env::VarError::NotPresent) => default.to_owned(),
+        Err(error) => return Err(Failure::Config(vec![format!("{VARIABLE}: {error}")])),
+    };
+    let filter = EnvFilter::try_new(&level).map_err(|error| {
+        Failure::Config(vec![format!(
+            "environment variable {VARIABLE} must be error, warn, info, debug or trace, or a \
+             list of crate=level, got {level:?}: {error}"
+        )])
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // The journal stamps each line itself.
+    #[expect(clippy::disallowed_methods, reason = "set by the service manager, not a setting")]
+    if std::env::var("JOURNAL_STREAM").is_ok() {
+        builder.without_time().init();
+    } else {
+        builder.init();
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! `lookout classify`: pictures to labels, each judged by itself, with the evidence.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use lookout_config::LabelSet;
+use lookout_core::{ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State};
+use lookout_publish::payload::{EvidencePayload, PictureLine};
+use serde::Serialize;
+
+use crate::cli::ClassifyArgs;
+use crate::engine::{self, Engine};
+use crate::failure::Failure;
+use crate::{assets, output};
+
+/// Captions shown in text output; JSON has all.
+const N_SHOWN: usize = 3;
+
+#[derive(Serialize)]
+struct ErrorLine<'a> {
+    picture: &'a str,
+    error: String,
+}
+
+pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
+    let labels = match &args.labels {
+        Some(path) => LabelSet::load(path)?,
+        None => LabelSet::from_words(&args.label, &args.negative)?,
+    };
+    let model = assets::model_dir(args.model.model.as_deref())?;
+    let index = match args.image_only {
+        true => None,
+        false => Some(engine::index_path(args.index.as_deref(), &model)?),
+    };
+    let mut engine = Engine::load(&model, index.as_deref(), None)?;
+    let classes = labels
+        .class_set(engine.bundle.templates())
+        .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
+    let embeddings = engine::compile(&engine.bundle, &[&classes])?.remove(0);
+    let rules = engine::single_picture_rules(&engine.bundle);
+    let decider = Decider::new(rules, &classes, Duration::ZERO)
+        .map_err(|error| Failure::Config(vec![error.to_string()]))?;
+
+    let mut all_good = true;
+    for path in &args.pictures {
+        let picture = path.to_string_lossy();
+        match evidence(&mut engine, &embeddings, path) {
+            Ok(evidence) => {
+                let verdict = decider.judge(&evidence.fused);
+                let state =
+                    verdict.accepted.map_or(State::Unknown, |class| decider.state_of(class));
+                if args.json {
+                    let payload =
+                        EvidencePayload::new(&classes, &evidence, state, verdict.reason, None)
+                            .context("cannot write the evidence")?;
+                    output::json_line(&PictureLine::new(&picture, payload))?;
+                } else {
+                    output::line(describe(&picture, &classes, &evidence, state, verdict.reason))?;
+                }
+            }
+            Err(error) => {
+                all_good = false;
+                let error = format!("{error:#}");
+                if args.json {
+                    output::json_line(&ErrorLine { picture: &picture, error })?;
+                } else {
+                    output::complain(&error);
+                }
+            }
+        }
+    }
+    if all_good { Ok(()) } else { Err(Failure::Partial) }
+}
+
+/// Each picture starts without history, so that order does not matter.
+fn evidence(
+    engine: &mut Engine,
+    classes: &ClassEmbeddings,
+    path: &Path,
+) -> anyhow::Result<Evidence> {
+    let picture = engine::read(path)?;
+    let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
+    let candidates = engine.candidates(&image)?;
+    let mut classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
+    Ok(classifier.classify(&image, candidates)?)
+}
+
+/// One picture as text: what it shows, how sure each side is, and the best captions.
+pub(crate) fn describe(
+    picture: &str,
+    classes: &ClassSet,
+    evidence: &Evidence,
+    state: State,
+    reason: Option<Reason>,
+) -> String {
+    let name = |idx: usize| &classes.classes()[idx].name;
+    let side = |side: &str, it: &Distribution, weight: f64| {
+        let (top, _) = it.top();
+        format!(
+            "\n    {side:8} {} {:.2}, confidence {:.2}, weight {weight:.2}",
+            name(top),
+            it.probabilities()[top],
+            it.confidence(),
+        )
+    };
+    let (subject, said) = match state {
+        State::Label(idx) => (idx, name(idx).clone()),
+        State::None(idx) => (idx, format!("none ({})", name(idx))),
+        State::Unknown | State::Stale => {
+            let (top, _) = evidence.fused.top();
+            let reason = reason.map_or("unknown", reason_words);
+            (top, format!("unknown, {reason}: {}", name(top)))
+        }
+    };
+    let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
+    let mut text = format!("{picture}: {said}, score {score:.2}, lead {lead:.2}");
+    text += &side("picture", &evidence.image, evidence.weights.image);
+    if let Some(captions) = &evidence.captions {
+        text += &side("captions", captions, evidence.weights.captions);
+    }
+    for retrieved in evidence.retrieved.iter().take(N_SHOWN) {
+        text += &format!("\n             {:.2} {}", retrieved.similarity, retrieved.text);
+    }
+    text
+}
+
+fn reason_words(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Gated => "nothing new",
+        Reason::LowScore => "score too low",
+        Reason::LowMargin => "too close to the next",
+        Reason::Dwell => "not long enough yet",
+        Reason::Cooldown => "too soon after the last event",
+    }
+}

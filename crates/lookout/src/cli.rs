@@ -1,0 +1,244 @@
+//! The command line, exactly as the user may write it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use lookout_capture::{FrameSize, StreamFormat};
+
+/// Says in your own words what a camera sees. No cloud, no GPU, nothing to train.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lookout",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  lookout demo                                see it work, no camera or broker needed
+  lookout check --config lookout.toml         what is wrong with a configuration
+  lookout run --config lookout.toml           the daemon
+  lookout classify --label 'a cat' --negative 'an empty room' cat.jpg
+
+Exit codes: 0 done, 78 bad configuration or class list, 1 anything else.
+Log level: LOOKOUT_LOG=warn|info|debug (default: info for run and demo, warn for the rest)."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Label sample pictures with the starter model, with a broker on loopback
+    Demo(DemoArgs),
+    /// Watch the cameras of a configuration and publish what they show
+    Run(ConfigArgs),
+    /// Check a configuration and all it names; exit code 78 and the list if anything is wrong
+    Check(ConfigArgs),
+    /// Label pictures, with the evidence
+    Classify(ClassifyArgs),
+    /// Print the embeddings of pictures or texts
+    Embed(EmbedArgs),
+    /// Build, inspect and search caption indexes
+    #[command(subcommand)]
+    Index(IndexVerb),
+    /// Check model bundles
+    #[command(subcommand)]
+    Models(ModelsVerb),
+    /// Read one V4L2 camera and write its frames to standard output (started by `run`)
+    #[command(hide = true)]
+    CaptureWorker(CaptureWorkerArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout demo
+  lookout demo --frames 40 --json
+  lookout demo --port 18830 &  mosquitto_sub -p 18830 -t 'lookout/#' -v")]
+pub(crate) struct DemoArgs {
+    /// End after this many frames, when the last publish is acknowledged
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) frames: Option<u64>,
+    /// Port of the broker on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "P", default_value_t = 0)]
+    pub(crate) port: u16,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout check --config /etc/lookout/lookout.toml
+  LOOKOUT__MQTT__HOST=broker.lan lookout run --config lookout.toml
+  lookout run --config lookout.toml --set mqtt.port=8883 --set cameras.yard.max_fps=0.5")]
+pub(crate) struct ConfigArgs {
+    /// The configuration, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Set one key over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
+    pub(crate) set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ModelArgs {
+    /// Folder of the model bundle [default: the starter bundle that came with the program]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout classify --label 'a cat' --label 'a dog' --negative 'an empty room' *.jpg
+  lookout classify --labels configs/labels/coco-80.toml --json picture.jpg
+  lookout classify --label person --negative 'an empty street' --image-only street.png
+
+A bad picture is reported in its place and the rest goes on; the exit code is then 1.")]
+pub(crate) struct ClassifyArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE", conflicts_with = "image_only")]
+    pub(crate) index: Option<PathBuf>,
+    /// Use no caption index
+    #[arg(long)]
+    pub(crate) image_only: bool,
+    /// Label set, TOML
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "negative"])]
+    pub(crate) labels: Option<PathBuf>,
+    /// Something to report, in plain words; may be repeated
+    #[arg(long, value_name = "TEXT", required_unless_present = "labels")]
+    pub(crate) label: Vec<String>,
+    /// Something that means none of the labels; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) negative: Vec<String>,
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Pictures: JPEG, PNG, WebP, BMP or GIF
+    #[arg(required = true, value_name = "PICTURE")]
+    pub(crate) pictures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout embed --json picture.jpg
+  lookout embed --text 'a cat on a sofa' --text 'a dog'")]
+pub(crate) struct EmbedArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// A text; may be repeated
+    #[arg(long, value_name = "TEXT", required_unless_present = "pictures", conflicts_with = "pictures", num_args = 1..)]
+    pub(crate) text: Vec<String>,
+    /// One JSON object a line instead of a summary
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Pictures
+    #[arg(value_name = "PICTURE")]
+    pub(crate) pictures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum IndexVerb {
+    /// Embed the captions of a TSV file and write an index
+    #[command(after_help = "\
+Examples:
+  lookout index build captions.tsv --output captions.lidx
+  lookout index build --model models/other captions.tsv --output other.lidx
+
+The TSV has a header with a `caption` column, or the captions are its first column.
+Rows that cannot be used are counted and listed, and left out.")]
+    Build(IndexBuildArgs),
+    /// Check a whole index and describe it
+    #[command(after_help = "Example:\n  lookout index info models/starter/captions.lidx")]
+    Info(IndexInfoArgs),
+    /// The captions nearest to a picture
+    #[command(after_help = "Example:\n  lookout index search --count 5 picture.jpg")]
+    Search(IndexSearchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexBuildArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The index to write; an index of that name is replaced when the new one is complete
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The captions
+    #[arg(value_name = "TSV")]
+    pub(crate) captions: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexInfoArgs {
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The index
+    #[arg(value_name = "INDEX")]
+    pub(crate) index: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IndexSearchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// How many captions
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) count: u16,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The picture
+    #[arg(value_name = "PICTURE")]
+    pub(crate) picture: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelsVerb {
+    /// Check a bundle's files and its embeddings against another runtime's
+    #[command(
+        after_help = "Examples:\n  lookout models verify\n  lookout models verify models/other"
+    )]
+    Verify(VerifyArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder of the bundle [default: the starter bundle that came with the program]
+    #[arg(value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaptureWorkerArgs {
+    /// /dev/videoN, or a link to one
+    #[arg(long)]
+    pub(crate) device: PathBuf,
+    /// WIDTHxHEIGHT
+    #[arg(long)]
+    pub(crate) size: FrameSize,
+    /// mjpeg or yuyv
+    #[arg(long)]
+    pub(crate) format: StreamFormat,
+    /// Frames a second
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
+    pub(crate) fps: u32,
+}
+
+fn parse_key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("must be KEY=VALUE, such as mqtt.port=1883".to_owned()),
+    }
+}

@@ -1,0 +1,100 @@
+//! `lookout demo`: the daemon on sample pictures, with a broker of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crossbeam_channel::Sender;
+use lookout_broker::Broker;
+use lookout_config::Config;
+use lookout_core::{CameraStatus, ClassSet, Decision, Evidence, Id, Publish};
+use lookout_pipeline::Event;
+use lookout_publish::payload::{EvidencePayload, PictureLine};
+
+use crate::cli::DemoArgs;
+use crate::daemon::{self, Plan};
+use crate::failure::Failure;
+use crate::{assets, classify, output};
+
+pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
+    let config = assets::find(assets::DEMO_CONFIG)?;
+    let broker = Broker::start(args.port).map_err(anyhow::Error::from)?;
+    let (host, port) = (broker.addr().ip(), broker.addr().port());
+    output::complain(&format!(
+        "demo: broker on {host}:{port}; try: mosquitto_sub -h {host} -p {port} -t 'lookout/#' -v"
+    ));
+    let flags =
+        [("mqtt.host".to_owned(), host.to_string()), ("mqtt.port".to_owned(), port.to_string())];
+    let plan = Plan::make(Config::load(&config, [], &flags)?)?;
+    let format = if args.json { Format::Json } else { Format::Text };
+    let classes = plan.classes();
+    daemon::serve(plan, |publish, events| {
+        let n_left = args.frames.map(AtomicU64::new);
+        Arc::new(Printer { publish, events, classes, format, n_left })
+    })?;
+    drop(broker);
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Prints each decision on its way to the publisher, and asks for the end after enough of them.
+struct Printer {
+    publish: Arc<dyn Publish>,
+    events: Sender<Event>,
+    classes: BTreeMap<Id, Arc<ClassSet>>,
+    format: Format,
+    n_left: Option<AtomicU64>,
+}
+
+impl Publish for Printer {
+    fn camera_status(&self, camera: &Id, status: CameraStatus) {
+        self.publish.camera_status(camera, status);
+    }
+
+    fn decision(&self, decision: Decision) {
+        let Some(evidence) = &decision.evidence else { return self.publish.decision(decision) };
+        let n_left = self.n_left.as_ref().map(|it| it.load(SeqCst));
+        if n_left == Some(0) {
+            return;
+        }
+        let printed = match self.classes.get(&decision.camera) {
+            Some(classes) => self.print(&decision, classes, evidence),
+            None => Ok(()),
+        };
+        self.publish.decision(decision);
+        if let Some(counter) = &self.n_left {
+            counter.fetch_sub(1, SeqCst);
+        }
+        if (printed.is_err() || n_left == Some(1))
+            && self.events.send(Event::StopRequested).is_err()
+        {
+            tracing::debug!("The supervisor has ended.");
+        }
+    }
+}
+
+impl Printer {
+    fn print(
+        &self,
+        decision: &Decision,
+        classes: &ClassSet,
+        evidence: &Evidence,
+    ) -> anyhow::Result<()> {
+        let picture = decision.frame_name.as_deref().unwrap_or(decision.camera.as_str());
+        let (state, reason) = (decision.snapshot.state, decision.snapshot.reason);
+        match self.format {
+            Format::Text => {
+                output::line(classify::describe(picture, classes, evidence, state, reason))
+            }
+            Format::Json => {
+                let payload = EvidencePayload::new(classes, evidence, state, reason, None)?;
+                output::json_line(&PictureLine::new(picture, payload))
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Model and index together, agreed on one embedding space.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lookout_capture::{PictureLimits, read_picture};
+use lookout_core::{
+    Candidate, ClassEmbeddings, ClassSet, Classifier, Embedding, Picture, Scales, Weighting,
+};
+use lookout_encoder::{BoxError, Bundle, Golden, ImageTower, TextTower};
+use lookout_index::Index;
+
+/// N where nothing else is said: enough for K captions after duplicates are gone.
+const DEFAULT_CANDIDATES: usize = lookout_index::DEFAULT_CANDIDATES;
+
+/// Encoder and index of one embedding space.
+pub(crate) struct Engine {
+    pub(crate) bundle: Bundle,
+    pub(crate) tower: ImageTower,
+    pub(crate) index: Option<Index>,
+    /// N, the candidates asked of the index.
+    pub(crate) n_candidates: usize,
+}
+
+impl Engine {
+    /// Loads both and checks that they agree, and that this machine computes the bundle's first
+    /// golden embedding.
+    pub(crate) fn load(
+        model: &Path,
+        index: Option<&Path>,
+        n_candidates: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        let bundle = Bundle::open(model)?;
+        let mut tower = ImageTower::load(&bundle)?;
+        let golden = Golden::open(&bundle)?;
+        for check in golden.check_pictures(&mut tower, 1, picture_for_golden)? {
+            check.ensure()?;
+        }
+        let n_candidates = n_candidates.unwrap_or(DEFAULT_CANDIDATES.max(bundle.n_captions()));
+        let index = index.map(|path| open_index(path, &bundle, n_candidates)).transpose()?;
+        Ok(Self { bundle, tower, index, n_candidates })
+    }
+
+    /// The candidates for an image; none without an index.
+    pub(crate) fn candidates(&self, image: &Embedding) -> anyhow::Result<Vec<Candidate>> {
+        match &self.index {
+            Some(index) => Ok(index.search(image, self.n_candidates)?),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Opens an index for searches of up to `n_candidates`, and refuses one of another embedding
+/// space than the bundle's.
+pub(crate) fn open_index(
+    path: &Path,
+    bundle: &Bundle,
+    n_candidates: usize,
+) -> anyhow::Result<Index> {
+    let index = Index::open_for(path, n_candidates)?;
+    index.check_space(bundle.space(), bundle.dimension()).with_context(|| {
+        format!("model {} and index {} do not fit", bundle.dir().display(), path.display())
+    })?;
+    Ok(index)
+}
+
+/// The index to use with a bundle when none is named: the one in its folder.
+pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<PathBuf> {
+    if let Some(path) = named {
+        return Ok(path.to_path_buf());
+    }
+    let path = model.join(crate::assets::INDEX_FILE);
+    if !path.exists() {
+        bail!(
+            "{} does not exist; name an index with --index, or build it with \
+             `lookout index build CAPTIONS.tsv --output {}`",
+            path.display(),
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// Embeds the prompts of every class. The text tower is loaded for this alone and released, and
+/// a prompt that several sets share is embedded once.
+pub(crate) fn compile(bundle: &Bundle, sets: &[&ClassSet]) -> anyhow::Result<Vec<ClassEmbeddings>> {
+    let mut tower = TextTower::load(bundle)?;
+    let mut known: HashMap<String, Embedding> = HashMap::new();
+    let mut compile_set = |set: &ClassSet| {
+        let mut classes = Vec::with_capacity(set.classes().len());
+        for (idx, class) in set.classes().iter().enumerate() {
+            let mut prompts = Vec::new();
+            for prompt in set.prompts(idx) {
+                let embedding = match known.get(&prompt) {
+                    Some(it) => it.clone(),
+                    None => {
+                        let it = tower
+                            .encode_text(&prompt)
+                            .with_context(|| format!("class `{}`, prompt {prompt:?}", class.id))?;
+                        known.insert(prompt, it.clone());
+                        it
+                    }
+                };
+                prompts.push(embedding);
+            }
+            let mean = Embedding::mean(&prompts)
+                .with_context(|| format!("the prompts of class `{}` cancel out", class.id))?;
+            classes.push(mean);
+        }
+        anyhow::Ok(ClassEmbeddings::new(classes)?)
+    };
+    sets.iter().map(|set| compile_set(set)).collect()
+}
+
+/// A classifier over compiled classes, as the bundle recommends it where nothing else is said.
+pub(crate) fn classifier(
+    bundle: &Bundle,
+    classes: ClassEmbeddings,
+    weighting: Option<Weighting>,
+    n_captions: Option<usize>,
+) -> Classifier {
+    let scales: Scales = bundle.scales();
+    let weighting = weighting.unwrap_or_else(|| bundle.weighting());
+    Classifier::new(classes, scales, weighting, n_captions.unwrap_or_else(|| bundle.n_captions()))
+}
+
+/// Reads a picture within the default limits.
+pub(crate) fn read(path: &Path) -> anyhow::Result<Picture> {
+    Ok(read_picture(path, &PictureLimits::default())?)
+}
+
+/// The form in which the bundle's golden embeddings ask for a picture.
+pub(crate) fn picture_for_golden(path: &Path) -> Result<Picture, BoxError> {
+    Ok(read_picture(path, &PictureLimits::default())?)
+}
+
+/// Rules for judging single pictures: the bundle's thresholds, no memory.
+pub(crate) fn single_picture_rules(bundle: &Bundle) -> lookout_core::DecisionRules {
+    let decision = bundle.decision();
+    lookout_core::DecisionRules {
+        enter: decision.enter,
+        margin: decision.margin,
+        exit: decision.exit,
+        smoothing: Duration::ZERO,
+        dwell: Duration::ZERO,
+        cooldown: Duration::ZERO,
+        stale_after: Duration::MAX,
+    }
+}

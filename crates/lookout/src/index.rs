@@ -1,0 +1,185 @@
+//! `lookout index build`, `info` and `search`.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use lookout_encoder::{Bundle, ImageTower, TextTower};
+use lookout_index::{Captions, Index, IndexBuilder, IndexInfo, read_captions};
+use serde::Serialize;
+
+use crate::cli::{IndexBuildArgs, IndexInfoArgs, IndexSearchArgs};
+use crate::failure::Failure;
+use crate::{assets, engine, output};
+
+pub(crate) fn build(args: &IndexBuildArgs) -> Result<(), Failure> {
+    Ok(build_index(args)?)
+}
+
+fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
+    // What can be known to fail is found before the minutes of work.
+    let folder = args.output.parent().filter(|it| !it.as_os_str().is_empty());
+    if !folder.unwrap_or(Path::new(".")).is_dir() {
+        bail!("{}: the folder of the output does not exist", args.output.display());
+    }
+    let Captions { texts, n_skipped, skipped } = read_captions(&args.captions)?;
+    let bundle = Bundle::open(&assets::model_dir(args.model.model.as_deref())?)?;
+    let mut tower = TextTower::load(&bundle)?;
+    let mut builder = IndexBuilder::new(bundle.space(), bundle.dimension())?;
+
+    let embedding = bar("embedding captions", texts.len());
+    for text in &texts {
+        let vector = tower.encode_text(text).with_context(|| format!("caption {text:?}"))?;
+        builder.push(text, &vector, None)?;
+        embedding.inc(1);
+    }
+    embedding.finish();
+    drop(tower);
+
+    let graph = bar("building the graph", texts.len());
+    builder.write(&args.output, &|done, _| graph.set_position(done as u64))?;
+    graph.finish();
+
+    if 0 < n_skipped {
+        output::complain(&format!("{}: {n_skipped} rows left out:", args.captions.display()));
+        for row in &skipped {
+            output::complain(&format!("    {row}"));
+        }
+    }
+    let info = Index::open(&args.output)?.info();
+    output::line(format!(
+        "{}: {} captions, {:.1} MB",
+        args.output.display(),
+        info.n_entries,
+        megabytes(info.file_bytes),
+    ))
+}
+
+/// A bar with rate and time left on standard error; silent where that is no terminal.
+fn bar(what: &'static str, n: usize) -> ProgressBar {
+    let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left";
+    // The template is a constant, so the default is never used.
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(n as u64).with_style(style).with_message(what)
+}
+
+#[derive(Serialize)]
+struct InfoLine<'a> {
+    index: &'a str,
+    version: u32,
+    space: &'a str,
+    dimension: usize,
+    entries: usize,
+    own_keys: bool,
+    ef_construction: usize,
+    ef_search: usize,
+    input_sha256: &'a str,
+    bytes: u64,
+    section_bytes: serde_json::Map<String, serde_json::Value>,
+}
+
+pub(crate) fn info(args: &IndexInfoArgs) -> Result<(), Failure> {
+    let index = Index::open(&args.index).map_err(anyhow::Error::from)?;
+    index.verify_all().map_err(anyhow::Error::from)?;
+    let info = index.info();
+    let path = args.index.to_string_lossy();
+    if args.json {
+        let section =
+            |(section, bytes): &(_, u64)| (format!("{section}"), serde_json::Value::from(*bytes));
+        output::json_line(&InfoLine {
+            index: &path,
+            version: info.version,
+            space: &info.space,
+            dimension: info.dimension,
+            entries: info.n_entries,
+            own_keys: info.own_keys,
+            ef_construction: info.ef_construction,
+            ef_search: info.ef_search,
+            input_sha256: &info.input_hash,
+            bytes: info.file_bytes,
+            section_bytes: info.section_bytes.iter().map(section).collect(),
+        })?;
+    } else {
+        output::line(describe(&path, &info))?;
+    }
+    Ok(())
+}
+
+fn describe(path: &str, info: &IndexInfo) -> String {
+    let keys = if info.own_keys { "image embeddings" } else { "the captions' own vectors" };
+    let mut text = format!(
+        "{path}: whole and undamaged\n\
+         format version   {}\n\
+         embedding space  {}, {} dimensions\n\
+         captions         {}\n\
+         keys             {keys}\n\
+         ef               {} at building, {} at searching\n\
+         input SHA-256    {}\n\
+         size             {:.1} MB",
+        info.version,
+        info.space,
+        info.dimension,
+        info.n_entries,
+        info.ef_construction,
+        info.ef_search,
+        info.input_hash,
+        megabytes(info.file_bytes),
+    );
+    for (section, bytes) in &info.section_bytes {
+        text += &format!("\n    {section:18} {:6.1} MB", megabytes(*bytes));
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct SearchLine<'a> {
+    picture: &'a str,
+    found: Vec<Found<'a>>,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    text: &'a str,
+    similarity: f64,
+    key_similarity: f64,
+}
+
+pub(crate) fn search(args: &IndexSearchArgs) -> Result<(), Failure> {
+    Ok(search_index(args)?)
+}
+
+fn search_index(args: &IndexSearchArgs) -> anyhow::Result<()> {
+    let model = assets::model_dir(args.model.model.as_deref())?;
+    let bundle = Bundle::open(&model)?;
+    let path = engine::index_path(args.index.as_deref(), &model)?;
+    let n = usize::from(args.count);
+    let index = engine::open_index(&path, &bundle, n)?;
+    let mut tower = ImageTower::load(&bundle)?;
+    let image = tower
+        .encode(&engine::read(&args.picture)?)
+        .with_context(|| args.picture.display().to_string())?;
+    let candidates = index.search(&image, n)?;
+    let found: Vec<Found<'_>> = candidates
+        .iter()
+        .map(|it| Found {
+            text: &it.text,
+            similarity: image.cosine(&it.embedding),
+            key_similarity: it.key_similarity,
+        })
+        .collect();
+    if args.json {
+        return output::json_line(&SearchLine { picture: &args.picture.to_string_lossy(), found });
+    }
+    for it in &found {
+        output::line(format!("{:.3}  {}", it.similarity, it.text))?;
+    }
+    Ok(())
+}
+
+/// A million bytes each.
+fn megabytes(bytes: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+    let bytes = bytes as f64;
+    bytes / 1e6
+}

@@ -1,0 +1,254 @@
+//! `run` and `demo` as processes, with real brokers.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{Lines, Message, Mosquitto, Running, Subscription, free_port, lookout, root, run};
+
+/// A folder with a configuration for `run`: one camera of two pictures.
+struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn new(port: u16, uri: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let model = root().join("models/starter");
+        let text = format!(
+            r#"
+            node = "test"
+            model = "{model}"
+            index = "{model}/captions.lidx"
+            labels = ["a bear", "a kitchen", "a cat", "a motorcycle"]
+            negatives = ["an empty street"]
+            [decision]
+            smoothing_s = 0
+            dwell_s = 0
+            cooldown_s = 0
+            [mqtt]
+            host = "127.0.0.1"
+            port = {port}
+            [cameras.yard]
+            uri = "{uri}"
+            max_fps = 20
+            [cameras.shed]
+            uri = "dir:nowhere"
+            enabled = false
+            "#,
+            model = model.display(),
+        );
+        fs::write(folder.path().join("lookout.toml"), text).unwrap();
+        fs::create_dir(folder.path().join("pictures")).unwrap();
+        for name in ["coco_000000000285.jpg", "coco_000000030213.jpg"] {
+            let from = root().join("models/starter/pictures").join(name);
+            fs::copy(from, folder.path().join("pictures").join(name)).unwrap();
+        }
+        Self { folder }
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("lookout.toml")
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    fn run(&self) -> (Running, Lines) {
+        let mut child = lookout()
+            .args(["run", "--config"])
+            .arg(self.config())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::of(child.stderr.take().unwrap());
+        log.until(|line| line.contains("Ready.").then_some(()));
+        (Running(child), log)
+    }
+}
+
+fn is_state(message: &Message, label: &str) -> bool {
+    message.topic == "lookout/test/yard/state" && message.json()["label"]["id"] == label
+}
+
+#[test]
+fn a_broker_that_is_killed_and_comes_back_empty_knows_everything_again() {
+    let mut mosquitto = Mosquitto::start();
+    let site = Site::new(mosquitto.port(), "dir:pictures?fps=4");
+    let (mut daemon, log) = site.run();
+
+    let before = mosquitto.subscribe();
+    let event = before.until_topic("lookout/test/yard/event").json();
+    assert_eq!(event["replayed"], false);
+    let last_seq = event["seq"].as_u64().unwrap();
+    mosquitto.kill();
+    log.until(|line| line.contains("WARN").then_some(()));
+    mosquitto.restart();
+
+    let after = mosquitto.subscribe();
+    let mut seen: Vec<Message> = Vec::new();
+    let mut events: Vec<Value> = Vec::new();
+    after.until(|message| {
+        if message.topic.ends_with("/event") {
+            events.push(message.json());
+        }
+        seen.push(message.clone());
+        events.len() == 6
+    });
+    let payload = |topic: &str| {
+        let found = seen.iter().find(|it| it.topic == format!("lookout/test/{topic}"));
+        found.unwrap_or_else(|| panic!("no {topic} in {seen:?}")).payload.clone()
+    };
+    assert_eq!(payload("status"), "online");
+    assert_eq!(payload("yard/status"), "streaming");
+    assert_eq!(payload("shed/status"), "disabled");
+    let info: Value = serde_json::from_str(&payload("info")).unwrap();
+    assert_eq!(info["model"]["space"], "starter-2");
+    let state: Value = serde_json::from_str(&payload("yard/state")).unwrap();
+    assert_eq!(state["v"], 1);
+    // Nothing was lost and nothing came twice or out of order.
+    let seqs: Vec<u64> = events.iter().map(|it| it["seq"].as_u64().unwrap()).collect();
+    assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+    assert!(last_seq < seqs[0]);
+    for pair in events.windows(2) {
+        assert_eq!(pair[0]["to"], pair[1]["from"], "{events:#?}");
+    }
+
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
+    let offline = mosquitto.subscribe().until_topic("lookout/test/status");
+    assert!(offline.payload == "offline" && offline.retained);
+}
+
+#[test]
+fn a_daemon_that_is_killed_is_offline_by_its_will() {
+    let mosquitto = Mosquitto::start();
+    let site = Site::new(mosquitto.port(), "dir:pictures?fps=4");
+    let (daemon, _log) = site.run();
+    let messages = mosquitto.subscribe();
+    messages.until(|it| it.topic == "lookout/test/status" && it.payload == "online");
+    daemon.signal("-KILL");
+    messages.until(|it| it.topic == "lookout/test/status" && it.payload == "offline");
+}
+
+#[test]
+fn a_camera_that_is_away_says_so_and_is_found_again() {
+    let mosquitto = Mosquitto::start();
+    let site = Site::new(mosquitto.port(), "dir:later?fps=4");
+    let (mut daemon, log) = site.run();
+    let messages = mosquitto.subscribe();
+    messages.until(|it| it.topic == "lookout/test/yard/status" && it.payload == "disconnected");
+    fs::rename(site.folder.path().join("pictures"), site.folder.path().join("later")).unwrap();
+    messages.until(|it| it.topic == "lookout/test/yard/status" && it.payload == "streaming");
+    messages.until(|it| is_state(it, "a_bear"));
+    messages.until(|it| is_state(it, "a_kitchen"));
+    daemon.signal("-INT");
+    assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
+}
+
+#[test]
+fn a_stop_without_a_broker_ends_too() {
+    let site = Site::new(free_port(), "dir:pictures?fps=4");
+    let (mut daemon, log) = site.run();
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
+}
+
+#[test]
+fn check_says_good_or_lists_every_fault() {
+    let site = Site::new(1883, "dir:pictures");
+    let config = site.config();
+    let path = config.to_str().unwrap();
+    let good = run(&["check", "--config", path]);
+    assert_eq!(good.code, Some(0), "{}", good.stderr);
+    assert!(good.stdout.contains("24507 captions"), "{}", good.stdout);
+
+    let bad = run(&[
+        "check", "--config", path, "--set", "cameras.yard.uri=ftp://user:secret@host/",
+        "--set", "cameras.shed.uri=dir:x?fps=0", "--set", "decision.enter=2",
+    ]);
+    bad.failed(78, &["decision.enter"]);
+    let bad = run(&[
+        "check", "--config", path, "--set", "cameras.yard.uri=ftp://user:secret@host/",
+        "--set", "cameras.shed.uri=dir:x?fps=0",
+    ]);
+    bad.failed(78, &["cameras.yard.uri", "cameras.shed.uri", "ftp", "fps"]);
+    assert!(!bad.stderr.contains("secret"), "{}", bad.stderr);
+    run(&["run", "--config", path, "--set", "decision.exit=0.9"]).failed(78, &["exit"]);
+    run(&["run", "--config", "no-such.toml"]).failed(78, &["no-such.toml"]);
+    run(&["check", "--config", path, "--set", "model=no/such/model"]).failed(1, &["no/such/model"]);
+}
+
+#[test]
+fn the_demo_publishes_what_classify_says() {
+    let mut child = lookout()
+        .args(["demo", "--frames", "8", "--json", "--port", &free_port().to_string()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = Lines::of(child.stdout.take().unwrap());
+    let stderr = Lines::of(child.stderr.take().unwrap());
+    let mut demo = Running(child);
+    let port = stderr.until(|line| {
+        let rest = line.split_once("127.0.0.1:").expect("the first line names the broker").1;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Some(digits.parse().unwrap())
+    });
+    let subscription = Subscription::to(port);
+    let mut messages: Vec<Message> = Vec::new();
+    subscription.until(|message| {
+        messages.push(message.clone());
+        message.topic == "lookout/demo/status" && message.payload == "offline"
+    });
+    assert_eq!(demo.wait(), Some(0), "{:?}", stderr.rest());
+    let printed: Vec<Value> =
+        stdout.rest().iter().map(|it| serde_json::from_str(it).unwrap()).collect();
+    assert_eq!(printed.len(), 8);
+
+    // What the demo printed and what `classify` says of the same pictures.
+    let paths: Vec<String> = printed
+        .iter()
+        .map(|it| format!("models/starter/pictures/{}", it["picture"].as_str().unwrap()))
+        .collect();
+    let mut args = vec!["classify", "--json", "--labels", "configs/labels/demo.toml"];
+    args.extend(paths.iter().map(String::as_str));
+    let classified = run(&args);
+    assert_eq!(classified.code, Some(0), "{}", classified.stderr);
+    for (printed, classified) in printed.iter().zip(classified.json()) {
+        for key in ["reason", "label", "margin", "scores", "image", "captions", "weights", "state"] {
+            assert_eq!(printed[key], classified[key], "{key} of {}", printed["picture"]);
+        }
+    }
+
+    // What came over MQTT.
+    let of = |topic: &str| -> Vec<Value> {
+        let topic = format!("lookout/demo/samples/{topic}");
+        messages.iter().filter(|it| it.topic == topic).map(Message::json).collect()
+    };
+    let (evidence, states, events) = (of("evidence"), of("state"), of("event"));
+    assert!(!evidence.is_empty() && !states.is_empty() && !events.is_empty());
+    for message in &evidence {
+        let line = printed.iter().find(|it| it["picture"] == message["picture"]).unwrap();
+        for key in ["state", "reason", "label", "margin", "captions", "weights"] {
+            if key == "captions" {
+                assert_eq!(message[key]["retrieved"], line[key]["retrieved"]);
+            } else {
+                assert_eq!(message[key], line[key], "{key}");
+            }
+        }
+        for (id, score) in message["scores"].as_object().unwrap() {
+            assert_eq!(score, &line["scores"][id]);
+        }
+    }
+    for message in states.iter().filter(|it| it["picture"].is_string()) {
+        let line = printed.iter().find(|it| it["picture"] == message["picture"]).unwrap();
+        assert_eq!(message["state"], line["state"]);
+        assert_eq!(message["label"]["id"], line["label"]["id"]);
+    }
+    for message in &events {
+        let state = states.iter().find(|it| it["seq"] == message["seq"]);
+        assert!(state.is_none_or(|it| it["state"] == message["to"]["state"]), "{message}");
+    }
+}
