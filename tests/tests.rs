@@ -1,3 +1,4 @@
 //! End-to-end tests.
 mod crate_map;
+mod encoder;
 mod xmore;

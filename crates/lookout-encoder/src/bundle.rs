@@ -161,8 +161,8 @@ impl Bundle {
             ("golden.file", &golden.file),
         ] {
             if !sha256.contains_key(name) {
-                let rule = format!("a file with an entry in `sha256`, as `{key}` is");
-                fault(key.to_owned(), &rule, format!("{name:?}"));
+                let rule = "a file with an entry in `sha256`";
+                fault(key.to_owned(), rule, format!("{name:?}"));
             }
         }
         for name in sha256.keys() {
