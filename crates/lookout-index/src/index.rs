@@ -14,11 +14,10 @@ use crate::vectors::{Vectors, quantize_query};
 
 /// Candidates that [`Index::open`] provides for.
 pub const DEFAULT_CANDIDATES: usize = 128;
-/// Results the graph search keeps beyond the candidates asked for: entries with one key crowd
-/// each other out.
-const SLACK: usize = 32;
-/// instant-distance's own default; fewer results lose accuracy and save little.
-const MIN_EF: usize = 100;
+/// Results the graph search keeps beyond the candidates asked for. Images lie apart from captions
+/// in their common space, so a graph of captions leads to them less surely, and entries with one
+/// key crowd each other out.
+const SLACK: usize = 160;
 
 /// An open index. Its file may be replaced by renaming another over it, which changes nothing
 /// here; changing or cutting it in place is not supported, and cutting it kills the process with
@@ -215,9 +214,9 @@ impl CaptionSearch for Index {
     }
 }
 
-/// Results a graph search keeps.
+/// Results a graph search keeps; instant-distance gives no more than this many.
 fn ef(n_candidates: usize) -> usize {
-    n_candidates.saturating_add(SLACK).max(MIN_EF)
+    n_candidates.saturating_add(SLACK)
 }
 
 fn verify_section(
