@@ -42,7 +42,6 @@ fn every_connection_starts_with_what_is_retained() {
     let broker = Broker::start(0).unwrap();
     let watch = broker.watch();
     let publisher = start(settings(broker.addr().port()));
-    publisher.camera_status(&id("door"), CameraStatus::Stalled);
     publisher.camera_status(&id("door"), CameraStatus::Streaming);
     publisher.decision(decision(1));
     assert!(publisher.wait_drained(LONG));

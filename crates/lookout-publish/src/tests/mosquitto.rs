@@ -117,12 +117,12 @@ fn spawn(folder: &TempDir) -> Child {
         .spawn()
         .expect("mosquitto should be installed and on PATH (Debian has it in /usr/sbin)");
     let log = lines(child.stderr.take().unwrap());
-    loop {
-        let line = log.recv_timeout(LONG).expect("mosquitto should start");
-        if line.ends_with(" running") {
-            return child;
-        }
+    let mut said = std::iter::from_fn(|| log.recv_timeout(LONG).ok());
+    if !said.any(|line| line.ends_with(" running")) {
+        _ = child.kill().and_then(|()| child.wait());
+        panic!("mosquitto should start");
     }
+    child
 }
 
 /// Reads lines for as long as they come.
