@@ -22,10 +22,6 @@ const MAX_BAD_FRAMES: u32 = 10;
 /// How long a killed worker may take to die before it is left to a thread. A process blocked in
 /// a driver dies when the driver lets go of it.
 const REAP_GRACE: Duration = Duration::from_secs(1);
-/// The segment that marks a frame of motion JPEG. Cameras leave it out, and often the Huffman
-/// tables too; with it the decoder puts in the standard ones (ITU T.81, annex K.3) for those that
-/// are missing.
-const AVI_MARK: [u8; 9] = *b"\xFF\xE0\0\x07AVI1\0";
 const MAX_LINE_LEN: usize = 500;
 /// Lines of the worker's standard error that are logged in one [`LOG_WINDOW`].
 const MAX_LINES: u32 = 10;
@@ -195,17 +191,11 @@ impl Device {
         CaptureError::WorkerEnded { camera, status, last_line }
     }
 
-    fn decode(&self, raw: RawFrame) -> Result<Picture, BadFrame> {
-        let mut bytes = raw.bytes;
-        match raw.format {
-            StreamFormat::Mjpeg => {
-                if bytes.starts_with(&[0xFF, 0xD8]) {
-                    bytes.splice(2..2, AVI_MARK);
-                }
-                Ok(decode_picture(&bytes, &self.camera, &self.limits)?)
-            }
-            StreamFormat::Yuyv => Ok(yuyv::decode(raw.width_px, raw.height_px, &bytes)?),
-        }
+    fn decode(&self, raw: &RawFrame) -> Result<Picture, BadFrame> {
+        Ok(match raw.format {
+            StreamFormat::Mjpeg => decode_picture(&raw.bytes, &self.camera, &self.limits)?,
+            StreamFormat::Yuyv => yuyv::decode(raw.width_px, raw.height_px, &raw.bytes)?,
+        })
     }
 
     fn announce(&mut self, raw: &RawFrame) {
@@ -239,7 +229,7 @@ impl Device {
             }
         };
         self.announce(&raw);
-        let source = match self.decode(raw) {
+        let source = match self.decode(&raw) {
             Ok(picture) => {
                 self.n_bad_in_a_row = 0;
                 return Ok(Some(Frame { picture, captured_at: at, name: None }));
