@@ -303,3 +303,136 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    /// A picture with detail everywhere, encoded.
+    fn encoded(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+        #[expect(clippy::cast_possible_truncation, reason = "any byte will do")]
+        let pixel = |x: u32, y: u32| Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]);
+        let mut bytes = Cursor::new(Vec::new());
+        let picture = DynamicImage::from(RgbImage::from_fn(width, height, pixel));
+        if format == ImageFormat::Jpeg {
+            return libjpeg_turbo_rs::compress(
+                picture.as_bytes(),
+                width as usize,
+                height as usize,
+                PixelFormat::Rgb,
+                90,
+                libjpeg_turbo_rs::Subsampling::S420,
+            )
+            .unwrap();
+        }
+        picture.write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    const FORMATS: [ImageFormat; 5] = [
+        ImageFormat::Jpeg,
+        ImageFormat::Png,
+        ImageFormat::WebP,
+        ImageFormat::Bmp,
+        ImageFormat::Gif,
+    ];
+
+    fn decode(bytes: &[u8]) -> Result<Picture, PictureFileError> {
+        decode_picture(bytes, "x.jpg", &PictureLimits::default())
+    }
+
+    #[test]
+    fn content_decides_not_the_name() {
+        for format in FORMATS {
+            let picture = decode(&encoded(33, 21, format)).unwrap();
+            assert_eq!((picture.width_px(), picture.height_px()), (33, 21), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_picture_is_an_error() {
+        for format in FORMATS {
+            let whole = encoded(64, 64, format);
+            for eighths in 0..8 {
+                let part = &whole[..whole.len() * eighths / 8];
+                let err = decode(part).map(|_| format!("{format:?} {eighths}/8")).unwrap_err();
+                assert!(err.to_string().starts_with("x.jpg "), "{err}");
+            }
+        }
+        // All data but the marker that says so.
+        let whole = encoded(64, 64, ImageFormat::Jpeg);
+        let err = decode(&whole[..whole.len() - 1]).unwrap_err();
+        assert!(matches!(err, PictureFileError::Truncated { .. }), "{err}");
+        // What follows a picture does no harm.
+        assert!(decode(&[&whole[..], &[0; 100]].concat()).is_ok());
+    }
+
+    #[test]
+    fn a_hole_in_a_jpeg_is_an_error() {
+        let whole = encoded(256, 256, ImageFormat::Jpeg);
+        let middle = whole.len() / 2;
+        let holed = [&whole[..middle], &[0xff, 0xd9]].concat();
+        let err = decode(&holed).unwrap_err();
+        assert!(matches!(err, PictureFileError::Decode { .. }), "{err}");
+    }
+
+    #[test]
+    fn limits_hold_before_pixels_exist() {
+        let limits = PictureLimits { max_pixels: 63, max_bytes: 100_000 };
+        for format in FORMATS {
+            let err = decode_picture(&encoded(8, 8, format), "p", &limits).unwrap_err();
+            assert_eq!(err.to_string(), "p may have at most 63 pixels, got 8x8", "{format:?}");
+        }
+        // A header alone claims 65535x65535.
+        let mut bomb = encoded(8, 8, ImageFormat::Jpeg);
+        let frame = bomb.windows(2).position(|it| it == [0xff, 0xc0]).unwrap();
+        bomb[frame + 5..frame + 9].fill(0xff);
+        assert!(decode(&bomb).is_err());
+        let limits = PictureLimits { max_pixels: 100, max_bytes: 10 };
+        let err = decode_picture(&[0; 11], "p", &limits).unwrap_err();
+        assert_eq!(err.to_string(), "p may have at most 10 bytes, got 11");
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        let err = decode(b"%PDF-1.7 and so on").unwrap_err().to_string();
+        assert!(err.contains("must be a JPEG, PNG, WebP, BMP or GIF picture, got"), "{err}");
+        let err = decode(b"II*\0 a TIFF header").unwrap_err().to_string();
+        assert!(err.ends_with("got Tiff"), "{err}");
+        assert_eq!(decode(b"").unwrap_err().to_string(), "x.jpg must have at least 1 byte, got 0");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = PictureLimits::default();
+        let read = |path: &Path| read_picture(path, &limits).unwrap_err().to_string();
+        assert!(read(dir.path()).ends_with("must be a regular file, got a directory"));
+        assert!(read(Path::new("/dev/zero")).contains("got a device"));
+        assert!(read(&dir.path().join("none.png")).starts_with("cannot read "));
+        let path = dir.path().join("a.txt");
+        fs::write(&path, encoded(3, 2, ImageFormat::Png)).unwrap();
+        assert_eq!(read_picture(&path, &limits).unwrap().rgb().len(), 18);
+        let limits = PictureLimits { max_bytes: 5, ..limits };
+        assert!(read_picture(&path, &limits).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(
+            format in 0usize..5,
+            changes in proptest::collection::vec((0usize..4000, 0u8..), 0..20),
+        ) {
+            let mut bytes = encoded(20, 20, FORMATS[format]);
+            for (at, value) in changes {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            let limits = PictureLimits { max_pixels: 10_000, max_bytes: 100_000 };
+            if let Ok(picture) = decode_picture(&bytes, "p", &limits) {
+                proptest::prop_assert!(picture.rgb().len() <= 30_000);
+            }
+        }
+    }
+}

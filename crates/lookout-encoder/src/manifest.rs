@@ -390,3 +390,110 @@ fn digest(value: &Value) -> Option<String> {
     let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
     (text.len() == 64 && text.bytes().all(hex)).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STARTER: &str = include_str!("../../../models/starter/model.toml");
+
+    fn faults(text: &str) -> Vec<String> {
+        let faults = Manifest::from_table(text.parse().unwrap()).unwrap_err();
+        faults.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn every_value_has_a_rule() {
+        assert!(Manifest::from_table(STARTER.parse().unwrap()).is_ok());
+        for (from, to, fault) in [
+            ("format = 1", "format = 2", "`format` must be 1, got 2"),
+            (
+                "dimension = 384",
+                "dimension = 0",
+                "`dimension` must be a whole number, 1 to 65536, got 0",
+            ),
+            ("dimension = 384", "dimension = 384.0", "got 384.0"),
+            (
+                "logit_scale = 30.0",
+                "logit_scale = nan",
+                "`logit_scale` must be greater than 0 and finite, got nan",
+            ),
+            (
+                "logit_scale = 30.0",
+                "",
+                "`logit_scale` must be greater than 0 and finite, got nothing",
+            ),
+            ("space = \"starter-2\"", "space = \"Starter 2\"", "`space` must be"),
+            ("\"a photo of a {}\"", "\"a photo\"", "`templates` must be"),
+            (
+                "weighting = \"memoryless\"",
+                "weighting = \"history\"",
+                "`fusion.window` must be given",
+            ),
+            ("n_captions = 16", "n_captions = 16\nwindow = 5", "`fusion.window` must be given"),
+            (
+                "exit = 0.35",
+                "exit = 0.51",
+                "`decision.exit` must be 0 to `decision.enter`, got 0.51",
+            ),
+            ("margin = 0.2", "margin = -0.2", "`decision.margin` must be 0 to 1, got -0.2"),
+            (
+                "file = \"image.onnx\"",
+                "file = \"../image.onnx\"",
+                "`image.file` must be the plain name",
+            ),
+            (
+                "file = \"image.onnx\"",
+                "file = \"/image.onnx\"",
+                "`image.file` must be the plain name",
+            ),
+            (
+                "layout = \"nchw\"",
+                "layout = \"chwn\"",
+                "`image.layout` must be \"nchw\" or \"nhwc\", got \"chwn\"",
+            ),
+            (
+                "interpolation = \"bicubic\"",
+                "interpolation = \"area\"",
+                "`image.interpolation` must be \"bicubic\"",
+            ),
+            (
+                "short_side_px = 256",
+                "short_side_px = 200",
+                "`image.short_side_px` must be at least `image.size_px`, got 200",
+            ),
+            (
+                "std = [128.0, 128.0, 128.0]",
+                "std = [128.0, 0, 128.0]",
+                "`image.std` must be 3 numbers",
+            ),
+            (
+                "mean = [127.0, 127.0, 127.0]",
+                "mean = [127.0]",
+                "`image.mean` must be 3 finite numbers",
+            ),
+            ("strip = true", "strip = 1", "`text.strip` must be true or false, got 1"),
+            ("min_cosine = 0.9999", "min_cosine = 1.1", "`golden.min_cosine` must be"),
+            (
+                "crop = \"center\"",
+                "crop = \"center\"\nflip = true",
+                "`image.flip` must be removed; this program knows no such key",
+            ),
+            ("= \"1d27", "= \"1D27", "`sha256` must be a table of file names"),
+        ] {
+            assert!(STARTER.contains(from), "{from}");
+            let found = faults(&STARTER.replacen(from, to, 1));
+            assert!(found.len() == 1 && found[0].contains(fault), "{to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn all_faults_come_at_once() {
+        let found = faults("space = 1\nsurprise = 2\n[text]\nfile = 3");
+        assert!(15 < found.len(), "{found:#?}");
+        for key in ["format", "space", "surprise", "image", "text.file", "text.strip", "sha256"] {
+            let start = format!("`{key}` must be ");
+            assert_eq!(found.iter().filter(|it| it.starts_with(&start)).count(), 1, "{key}");
+        }
+    }
+}

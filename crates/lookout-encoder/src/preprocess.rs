@@ -95,3 +95,47 @@ fn resize(
     resizer.resize(&columns, &mut square, &crop)?;
     Ok(square.into_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(size_px: u32, short_side_px: u32, layout: Layout) -> ImageRule {
+        ImageRule { size_px, short_side_px, mean: [1.0, 2.0, 3.0], std: [2.0, 4.0, 5.0], layout }
+    }
+
+    #[test]
+    fn values_are_normalized_per_channel_in_the_order_of_the_layout() {
+        let picture = Picture::new(2, 1, vec![3, 6, 8, 5, 10, 13]).unwrap();
+        let square = Picture::new(2, 2, picture.rgb().repeat(2)).unwrap();
+        let values = |layout| preprocess(&square, &rule(2, 2, layout)).unwrap();
+        assert_eq!(
+            values(Layout::Nchw),
+            [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]
+        );
+        assert_eq!(
+            values(Layout::Nhwc),
+            [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
+        );
+    }
+
+    #[test]
+    fn the_crop_is_the_middle_with_its_offset_rounded_down() {
+        // 5 columns of distinct gray, 2 rows: no resizing, columns 1 and 2 remain.
+        let row: Vec<u8> = (0..5u8).flat_map(|it| [it * 10; 3]).collect();
+        let picture = Picture::new(5, 2, row.repeat(2)).unwrap();
+        let square = resize_and_crop(&picture, &rule(2, 2, Layout::Nhwc)).unwrap();
+        assert_eq!(square, [10, 10, 10, 20, 20, 20, 10, 10, 10, 20, 20, 20]);
+    }
+
+    #[test]
+    fn the_long_side_is_rounded_half_to_even() {
+        // 5 px at half size are 2.5, so 2, and 7 px are 3.5, so 4.
+        for (side_px, resized) in [(5u32, 2.0), (7, 4.0), (6, 3.0), (1, 1.0)] {
+            let span = Span::of(side_px, 2, &rule(1, 1, Layout::Nhwc));
+            let step = f64::from(side_px) / resized;
+            assert!((span.length - step).abs() < 1e-12, "{side_px}");
+            assert!((span.start - ((resized - 1.0) / 2.0f64).floor() * step).abs() < 1e-12);
+        }
+    }
+}
