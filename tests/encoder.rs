@@ -293,7 +293,8 @@ fn rubbish_in_place_of_a_file_is_an_error() {
 #[test]
 fn a_machine_that_computes_otherwise_is_found_out() {
     let dir = tiny(true, |dir| {
-        let golden = r#"{"made_by":"","pictures":[],"texts":[{"name":"a cat","embedding":[0.6,0.8,0]}]}"#;
+        let golden =
+            r#"{"made_by":"","pictures":[],"texts":[{"name":"a cat","embedding":[0.6,0.8,0]}]}"#;
         fs::write(dir.join("golden.json"), golden).unwrap();
     });
     let bundle = Bundle::open(dir.path()).unwrap();
