@@ -53,9 +53,11 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(io::read_to_string(&old).unwrap(), "old");
         assert_eq!(names(dir.path()), ["file"]);
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o600, 0o600);
-        assert_ne!(mode & 0o777, 0o600, "readable by the service");
+        // As the user's umask has it for any file, so that the service can read it.
+        let plain = dir.path().join("plain");
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&path) & 0o777, mode(&plain) & 0o644);
     }
 
     #[test]

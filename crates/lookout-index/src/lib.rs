@@ -15,6 +15,8 @@ mod error;
 mod format;
 mod graph;
 mod index;
+#[cfg(test)]
+mod tests;
 mod vectors;
 
 pub use build::IndexBuilder;
