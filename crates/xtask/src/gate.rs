@@ -17,8 +17,8 @@ struct Step {
     advice: &'static str,
 }
 
-// The program is built for the tests anyway, so the order only decides what is seen first. Lints
-// and documentation share their view of the dependencies, the two kinds of tests share theirs.
+// All select the whole workspace, so that features are the same: lints and documentation share one
+// pass over the dependencies, the program and all tests another.
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -64,7 +64,7 @@ const STEPS: &[Step] = &[
         name: "tests, crate map among them",
         args: &["test", "--release", "--locked", "--workspace", "--all-targets", "--no-fail-fast"],
         env: &[],
-        advice: "run the named one alone: cargo test --release -p CRATE NAME",
+        advice: "run the named one alone: cargo test --release --workspace NAME",
     },
 ];
 

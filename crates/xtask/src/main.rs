@@ -43,7 +43,8 @@ Examples:
   cargo xtask test --yes                      what CI runs
   cargo xtask test                            name what is missing instead of installing it
 
-For one crate, plain cargo is quicker: cargo test --release -p lookout-core")]
+For one test, plain cargo is quicker: cargo test --release --workspace NAME. Keep --workspace:
+other selections have other features and build large dependencies again.")]
     Test {
         #[command(flatten)]
         install: Install,
