@@ -130,7 +130,7 @@ impl IndexBuilder {
             dimension: self.dimension,
             #[expect(clippy::cast_possible_truncation, reason = "at most MAX_ENTRIES")]
             n_entries: n_entries as u32,
-            n_layers: n_layers,
+            n_layers,
             own_keys,
             ef_construction: EF_CONSTRUCTION,
             space: self.space,

@@ -1,0 +1,78 @@
+//! The caption index over stored embeddings of real captions and pictures.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lookout_core::Embedding;
+use lookout_index::{Index, IndexBuilder, read_captions};
+use sha2::{Digest, Sha256};
+
+const DIMENSION: usize = 384;
+/// Of the file that these 500 entries give. It changes with the format, the builder's constants
+/// or instant-distance, and then the index that ships has to be built again.
+const INDEX_SHA256: &str = "b1cc5aef9829b1a5b0f0602dce6092d92049ca943e15a4c6f43999a6a5635dde";
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("index-fixture").join(name)
+}
+
+fn embeddings(name: &str) -> Vec<Embedding> {
+    let bytes = fs::read(fixture(name)).unwrap();
+    let row = |row: &[u8]| {
+        let integers = row.chunks_exact(2).map(|it| i16::from_le_bytes([it[0], it[1]]));
+        Embedding::normalize(integers.map(f32::from).collect()).unwrap()
+    };
+    bytes.chunks_exact(DIMENSION * 2).map(row).collect()
+}
+
+fn build(path: &Path) {
+    let captions = read_captions(&fixture("captions.tsv")).unwrap();
+    let embeddings = embeddings("captions.i16");
+    assert_eq!((captions.texts.len(), captions.n_skipped, embeddings.len()), (500, 0, 500));
+    let mut builder = IndexBuilder::new("starter-2", DIMENSION).unwrap();
+    for (text, embedding) in captions.texts.iter().zip(&embeddings) {
+        builder.push(text, embedding, None).unwrap();
+    }
+    builder.write(path, &|_, _| ()).unwrap();
+}
+
+// The order of insertion is drawn from a generator that differs on 32-bit machines.
+#[cfg(target_pointer_width = "64")]
+#[test]
+fn stored_embeddings_give_the_same_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("test.lidx");
+    build(&path);
+    let hash = Sha256::digest(fs::read(&path).unwrap());
+    let hash: String = hash.iter().map(|it| format!("{it:02x}")).collect();
+    assert_eq!(hash, INDEX_SHA256);
+}
+
+/// Against an exhaustive search in f64, for pictures and for captions as queries.
+#[test]
+fn finds_what_exhaustive_search_finds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("test.lidx");
+    build(&path);
+    let index = Index::open(&path).unwrap();
+    index.verify_all().unwrap();
+    let captions = embeddings("captions.i16");
+    let texts = read_captions(&fixture("captions.tsv")).unwrap().texts;
+    for (name, queries) in
+        [("pictures", embeddings("pictures.i16")), ("captions", captions.clone())]
+    {
+        let mut n_found = 0;
+        for query in &queries {
+            let mut exact: Vec<usize> = (0..captions.len()).collect();
+            exact.sort_by(|a, b| {
+                query.cosine(&captions[*b]).total_cmp(&query.cosine(&captions[*a]))
+            });
+            let found = index.search(query, 16).unwrap();
+            let found: HashSet<&str> = found.iter().map(|it| it.text.as_str()).collect();
+            n_found += exact[..16].iter().filter(|it| found.contains(texts[**it].as_str())).count();
+        }
+        let recall = n_found as f64 / (16 * queries.len()) as f64;
+        assert!(recall >= 0.98, "{name}: recall@16 is {recall:.4} over {} queries", queries.len());
+    }
+}
