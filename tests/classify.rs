@@ -137,8 +137,7 @@ fn class_lists_are_refused_by_name() {
     file("").failed(78, &["labels.toml", "label"]);
     file("[[negative]]\nname = 'a'\n[[negative]]\nname = 'b'\n").failed(78, &["at least 1 label"]);
     file("[[label]]\nname = 'a'\n").failed(78, &["at least 2 classes"]);
-    file("[[label]]\nid = 'x'\nname = 'a'\n[[label]]\nid = 'x'\nname = 'b'\n")
-        .failed(78, &["`x`"]);
+    file("[[label]]\nid = 'x'\nname = 'a'\n[[label]]\nid = 'x'\nname = 'b'\n").failed(78, &["`x`"]);
     file("[[label]\n").failed(78, &["labels.toml:1"]);
     with(&["--labels", "no/such/file.toml"]).failed(78, &["no/such/file.toml"]);
 }

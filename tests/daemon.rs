@@ -6,7 +6,9 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Lines, Message, Mosquitto, Running, Subscription, free_port, lookout, root, run};
+use crate::support::{
+    Lines, Message, Mosquitto, Running, Subscription, free_port, lookout, root, run,
+};
 
 /// A folder with a configuration for `run`: one camera of two pictures.
 struct Site {
@@ -165,19 +167,32 @@ fn check_says_good_or_lists_every_fault() {
     assert!(good.stdout.contains("24507 captions"), "{}", good.stdout);
 
     let bad = run(&[
-        "check", "--config", path, "--set", "cameras.yard.uri=ftp://user:secret@host/",
-        "--set", "cameras.shed.uri=dir:x?fps=0", "--set", "decision.enter=2",
+        "check",
+        "--config",
+        path,
+        "--set",
+        "cameras.yard.uri=ftp://user:secret@host/",
+        "--set",
+        "cameras.shed.uri=dir:x?fps=0",
+        "--set",
+        "decision.enter=2",
     ]);
     bad.failed(78, &["decision.enter"]);
     let bad = run(&[
-        "check", "--config", path, "--set", "cameras.yard.uri=ftp://user:secret@host/",
-        "--set", "cameras.shed.uri=dir:x?fps=0",
+        "check",
+        "--config",
+        path,
+        "--set",
+        "cameras.yard.uri=ftp://user:secret@host/",
+        "--set",
+        "cameras.shed.uri=dir:x?fps=0",
     ]);
     bad.failed(78, &["cameras.yard.uri", "cameras.shed.uri", "ftp", "fps"]);
     assert!(!bad.stderr.contains("secret"), "{}", bad.stderr);
     run(&["run", "--config", path, "--set", "decision.exit=0.9"]).failed(78, &["exit"]);
     run(&["run", "--config", "no-such.toml"]).failed(78, &["no-such.toml"]);
-    run(&["check", "--config", path, "--set", "model=no/such/model"]).failed(1, &["no/such/model"]);
+    run(&["check", "--config", path, "--set", "model=no/such/model"])
+        .failed(78, &["model", "no/such/model"]);
 }
 
 #[test]
@@ -217,7 +232,8 @@ fn the_demo_publishes_what_classify_says() {
     let classified = run(&args);
     assert_eq!(classified.code, Some(0), "{}", classified.stderr);
     for (printed, classified) in printed.iter().zip(classified.json()) {
-        for key in ["reason", "label", "margin", "scores", "image", "captions", "weights", "state"] {
+        for key in ["reason", "label", "margin", "scores", "image", "captions", "weights", "state"]
+        {
             assert_eq!(printed[key], classified[key], "{key} of {}", printed["picture"]);
         }
     }

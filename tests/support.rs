@@ -21,21 +21,13 @@ pub(crate) fn root() -> &'static Path {
     })
 }
 
-/// The program, built by the same cargo, in the same profile, as this test.
+/// The program. Testing the workspace builds it, because a test of its own package runs it too;
+/// testing this package alone does not.
 pub(crate) fn lookout() -> Command {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    let program = PROGRAM.get_or_init(|| {
-        let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--offline", "--workspace", "--bins"]);
-        if !cfg!(debug_assertions) {
-            build.arg("--release");
-        }
-        let output = build.current_dir(root()).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        // .../target/release/deps/tests-0123 → .../target/release/lookout
-        let this = std::env::current_exe().unwrap();
-        this.ancestors().nth(2).unwrap().join("lookout")
-    });
+    // .../target/release/deps/tests-0123 → .../target/release/lookout
+    let this = std::env::current_exe().unwrap();
+    let program = this.ancestors().nth(2).unwrap().join("lookout");
+    assert!(program.is_file(), "{} is not built; test with --workspace", program.display());
     let mut command = Command::new(program);
     command.current_dir(root()).env_remove("LOOKOUT_LOG").stdin(Stdio::null());
     command
@@ -56,7 +48,11 @@ pub(crate) struct Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
@@ -90,7 +86,8 @@ impl Drop for Running {
 
 impl Running {
     pub(crate) fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(signal).arg(self.0.id().to_string()).status().unwrap();
+        let status =
+            Command::new("kill").arg(signal).arg(self.0.id().to_string()).status().unwrap();
         assert!(status.success());
     }
 

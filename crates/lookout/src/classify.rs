@@ -33,7 +33,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         true => None,
         false => Some(engine::index_path(args.index.as_deref(), &model)?),
     };
-    let mut engine = Engine::load(&model, index.as_deref(), None)?;
+    let mut engine = Engine::load(&model, index.as_deref(), None).map_err(anyhow::Error::from)?;
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;

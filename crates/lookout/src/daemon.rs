@@ -11,7 +11,8 @@ use crossbeam_channel::Sender;
 use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    CameraStatus, CaptionSearch, ClassSet, Clock, Decider, Id, Publish, Stop, stop_pair,
+    CameraStatus, CaptionSearch, ClassEmbeddings, ClassSet, ClassSetError, Clock, Decider,
+    DecisionRules, Id, InvalidRules, Publish, Stop, stop_pair,
 };
 use lookout_index::Index;
 use lookout_pipeline::{
@@ -23,7 +24,7 @@ use lookout_publish::{LinkSnapshot, MqttSettings, Publisher, Secret, Tls};
 
 use crate::cli::ConfigArgs;
 use crate::clock::SystemClock;
-use crate::engine::{self, Engine};
+use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
 use crate::service::{Manager, watch_signals};
 use crate::{node, output};
@@ -46,6 +47,8 @@ struct PlannedCamera {
     settings: Camera,
     uri: CameraUri,
     classes: Arc<ClassSet>,
+    embeddings: ClassEmbeddings,
+    rules: DecisionRules,
 }
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
@@ -68,7 +71,7 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
-    serve(Plan::make(load(args)?)?, |publish, _| publish)
+    serve(Plan::make(load(args)?)?, |publisher, _| Arc::clone(publisher) as Arc<dyn Publish>)
 }
 
 fn load(args: &ConfigArgs) -> Result<Config, Failure> {
@@ -82,51 +85,48 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 impl Plan {
-    /// Loads what the configuration names. Everything that is wrong with the configuration, as
-    /// opposed to the files that it names, is reported at once.
+    /// Loads what the configuration names. Everything that is wrong is reported at once, as far
+    /// as one fault does not hide another.
     pub(crate) fn make(config: Config) -> Result<Self, Failure> {
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
-        if !faults.is_empty() {
-            return Err(Failure::faults(&faults));
-        }
-        let (Some(uris), Some(mqtt)) = (uris, mqtt) else {
-            return Err(Failure::Other(anyhow!("a configuration fault was not reported")));
-        };
         let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
-        let engine = Engine::load(&config.model, config.index.as_deref(), n_candidates)?;
+        let engine =
+            Engine::load(&config.model, config.index.as_deref(), n_candidates).map_err(|error| {
+                let (key, error) = match error {
+                    EngineError::Model(error) => ("model", error),
+                    EngineError::Index(error) => ("index", error),
+                };
+                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
+            });
+        let (Some(uris), Some(mqtt), Ok(engine)) = (uris, mqtt, engine) else {
+            return Err(Failure::faults(&faults));
+        };
         let n_captions = config.fusion.captions.unwrap_or_else(|| engine.bundle.n_captions());
-        let mut cameras = Vec::new();
-        for (settings, uri) in config.cameras.iter().zip(uris) {
-            let key = format!("cameras.{}", settings.id);
-            match settings.labels.class_set(engine.bundle.templates()) {
-                Ok(classes) => {
-                    let decider = decider(&engine, settings, &classes, Duration::ZERO);
-                    if let Err(error) = decider {
-                        let key = format!("{key}.decision.{}", error.key);
-                        faults.push(config.fault(
-                            &key,
-                            format!("must be {}", error.rule),
-                            Some(error.got),
-                        ));
-                    }
-                    let classes = Arc::new(classes);
-                    cameras.push(PlannedCamera { settings: settings.clone(), uri, classes });
-                }
-                Err(errors) => faults
-                    .extend(errors.iter().map(|error| config.fault(&key, error.to_string(), None))),
-            }
-        }
         if engine.n_candidates < n_captions {
             let rule = format!("must be at least the captions kept ({n_captions})");
             let got = Some(engine.n_candidates.to_string());
             faults.push(config.fault("fusion.candidates", rule, got));
         }
+        let mut checked = Vec::new();
+        for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
+            if let Some((classes, rules)) =
+                classes_and_rules(&config, &engine, &settings, &mut faults)
+            {
+                checked.push((settings, uri, classes, rules));
+            }
+        }
         if !faults.is_empty() {
             return Err(Failure::faults(&faults));
         }
-        Ok(Self { config, engine, cameras, mqtt })
+        let sets: Vec<&ClassSet> = checked.iter().map(|it| &it.2).collect();
+        let compiled = engine::compile(&engine.bundle, &sets)?;
+        let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
+            let (settings, uri, classes, rules) = checked;
+            PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
+        });
+        Ok(Self { cameras: planned.collect(), config, engine, mqtt })
     }
 
     /// The classes of each camera.
@@ -216,22 +216,38 @@ fn read_ca(path: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(path).with_context(|| path.display().to_string())
 }
 
-fn decider(
+/// The classes of a camera and the rules that it decides by; `None` when a fault was reported.
+fn classes_and_rules(
+    config: &Config,
     engine: &Engine,
     camera: &Camera,
-    classes: &ClassSet,
-    now: Duration,
-) -> Result<Decider, lookout_core::InvalidRules> {
+    faults: &mut Vec<Fault>,
+) -> Option<(ClassSet, DecisionRules)> {
+    let key = format!("cameras.{}", camera.id);
+    let classes = match camera.labels.class_set(engine.bundle.templates()) {
+        Ok(classes) => classes,
+        Err(errors) => {
+            let fault = |error: &ClassSetError| config.fault(&key, error.to_string(), None);
+            faults.extend(errors.iter().map(fault));
+            return None;
+        }
+    };
     let defaults = engine.bundle.decision();
     let rules = camera.decision.rules(defaults.enter, defaults.margin, defaults.exit);
-    Decider::new(rules, classes, now)
+    if let Err(error) = Decider::new(rules, &classes, Duration::ZERO) {
+        let InvalidRules { key: rule_key, rule, got } = error;
+        let key = format!("{key}.decision.{rule_key}");
+        faults.push(config.fault(&key, format!("must be {rule}"), Some(got)));
+        return None;
+    }
+    Some((classes, rules))
 }
 
 /// Runs the daemon until it is asked to stop, a stage fails, or every camera has come to its end.
 /// `wrap` may stand between the stages and the publisher, and ask for a stop.
 pub(crate) fn serve(
     plan: Plan,
-    wrap: impl FnOnce(Arc<dyn Publish>, Sender<Event>) -> Arc<dyn Publish>,
+    wrap: impl FnOnce(&Arc<Publisher>, Sender<Event>) -> Arc<dyn Publish>,
 ) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let mut supervisor = Supervisor::new(Arc::clone(&clock));
@@ -242,7 +258,7 @@ pub(crate) fn serve(
     let publisher = Publisher::start(plan.mqtt.clone(), &info, plan.classes(), Arc::clone(&clock))
         .map_err(anyhow::Error::from)?;
     let publisher = Arc::new(publisher);
-    let publish = wrap(Arc::clone(&publisher) as Arc<dyn Publish>, supervisor.events());
+    let publish = wrap(&publisher, supervisor.events());
 
     let (stopper, stop) = stop_pair();
     let busy = Arc::new(Busy::default());
@@ -253,8 +269,9 @@ pub(crate) fn serve(
     let mut manager = Manager::new();
     manager.ready();
     tracing::info!(cameras = counters.len(), "Ready.");
-    if let Some(path) = index_path {
-        verify_in_background(path)?;
+    match index_path {
+        Some(path) => verify_in_background(path)?,
+        None => tracing::info!("No caption index is configured: the image alone decides."),
     }
 
     let stop_began = Arc::new(Mutex::new(None));
@@ -328,8 +345,6 @@ fn start_stages(
         publish.camera_status(&camera.settings.id, CameraStatus::Disabled);
     }
 
-    let sets: Vec<&ClassSet> = enabled.iter().map(|it| it.classes.as_ref()).collect();
-    let compiled = engine::compile(&engine.bundle, &sets)?;
     let worker = WorkerCommand {
         program: std::env::current_exe().context("cannot tell where this program is")?,
         args: vec!["capture-worker".into()],
@@ -338,8 +353,8 @@ fn start_stages(
     let mut tracks = Vec::new();
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
-    for (camera, embeddings) in enabled.into_iter().zip(compiled) {
-        let PlannedCamera { settings, uri, classes } = camera;
+    for camera in enabled {
+        let PlannedCamera { settings, uri, classes, embeddings, rules } = camera;
         let counters = Arc::new(CameraCounters::default());
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
         let fusion = config.fusion;
@@ -351,7 +366,7 @@ fn start_stages(
                 fusion.weighting,
                 fusion.captions,
             ),
-            decider: decider(&engine, &settings, &classes, clock.monotonic())?,
+            decider: Decider::new(rules, &classes, clock.monotonic())?,
             gate: GateRules {
                 luma_change: config.gate.luma_change,
                 interval: config.gate.interval,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use lookout_broker::Broker;
@@ -16,6 +17,9 @@ use crate::daemon::{self, Plan};
 use crate::failure::Failure;
 use crate::{assets, classify, output};
 
+/// A broker in the same process answers within milliseconds.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let config = assets::find(assets::DEMO_CONFIG)?;
     let broker = Broker::start(args.port).map_err(anyhow::Error::from)?;
@@ -28,7 +32,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let plan = Plan::make(Config::load(&config, [], &flags)?)?;
     let format = if args.json { Format::Json } else { Format::Text };
     let classes = plan.classes();
-    daemon::serve(plan, |publish, events| {
+    daemon::serve(plan, |publisher, events| {
+        // Evidence is not kept for a broker that is away, and this one is about to be there.
+        if !publisher.wait_connected(CONNECT_PATIENCE) {
+            tracing::warn!("The demo's broker does not answer; evidence may be missing there.");
+        }
+        let publish = Arc::clone(publisher) as Arc<dyn Publish>;
         let n_left = args.frames.map(AtomicU64::new);
         Arc::new(Printer { publish, events, classes, format, n_left })
     })?;

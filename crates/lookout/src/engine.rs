@@ -24,6 +24,21 @@ pub(crate) struct Engine {
     pub(crate) n_candidates: usize,
 }
 
+/// Which part of an [`Engine`] cannot be used.
+#[derive(Debug)]
+pub(crate) enum EngineError {
+    Model(anyhow::Error),
+    Index(anyhow::Error),
+}
+
+impl From<EngineError> for anyhow::Error {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Model(error) | EngineError::Index(error) => error,
+        }
+    }
+}
+
 impl Engine {
     /// Loads both and checks that they agree, and that this machine computes the bundle's first
     /// golden embedding.
@@ -31,15 +46,13 @@ impl Engine {
         model: &Path,
         index: Option<&Path>,
         n_candidates: Option<usize>,
-    ) -> anyhow::Result<Self> {
-        let bundle = Bundle::open(model)?;
-        let mut tower = ImageTower::load(&bundle)?;
-        let golden = Golden::open(&bundle)?;
-        for check in golden.check_pictures(&mut tower, 1, picture_for_golden)? {
-            check.ensure()?;
-        }
+    ) -> Result<Self, EngineError> {
+        let (bundle, tower) = load_model(model).map_err(EngineError::Model)?;
         let n_candidates = n_candidates.unwrap_or(DEFAULT_CANDIDATES.max(bundle.n_captions()));
-        let index = index.map(|path| open_index(path, &bundle, n_candidates)).transpose()?;
+        let index = index
+            .map(|path| open_index(path, &bundle, n_candidates))
+            .transpose()
+            .map_err(EngineError::Index)?;
         Ok(Self { bundle, tower, index, n_candidates })
     }
 
@@ -50,6 +63,15 @@ impl Engine {
             None => Ok(Vec::new()),
         }
     }
+}
+
+fn load_model(model: &Path) -> anyhow::Result<(Bundle, ImageTower)> {
+    let bundle = Bundle::open(model)?;
+    let mut tower = ImageTower::load(&bundle)?;
+    for check in Golden::open(&bundle)?.check_pictures(&mut tower, 1, picture_for_golden)? {
+        check.ensure()?;
+    }
+    Ok((bundle, tower))
 }
 
 /// Opens an index for searches of up to `n_candidates`, and refuses one of another embedding
@@ -87,6 +109,9 @@ pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<P
 /// a prompt that several sets share is embedded once.
 pub(crate) fn compile(bundle: &Bundle, sets: &[&ClassSet]) -> anyhow::Result<Vec<ClassEmbeddings>> {
     let mut tower = TextTower::load(bundle)?;
+    for check in Golden::open(bundle)?.check_texts(&mut tower, 1)? {
+        check.ensure()?;
+    }
     let mut known: HashMap<String, Embedding> = HashMap::new();
     let mut compile_set = |set: &ClassSet| {
         let mut classes = Vec::with_capacity(set.classes().len());
