@@ -112,7 +112,8 @@ mod tests {
         let before = luma_grid(&Picture::new(64, 64, rgb.clone()).unwrap());
         rgb[..12].fill(255);
         let after = luma_grid(&Picture::new(64, 64, rgb).unwrap());
-        let changed: Vec<usize> = (0..1024).filter(|it| 1e-9 < (before[*it] - after[*it]).abs()).collect();
+        let changed: Vec<usize> =
+            (0..1024).filter(|it| 1e-9 < (before[*it] - after[*it]).abs()).collect();
         assert_eq!(changed, [0, 1]);
         assert!((after[0] - 127.5).abs() < 1e-9);
         assert_eq!(luma_grid(&Picture::new(1, 1, vec![9; 3]).unwrap()), vec![9.0; 1024]);
