@@ -359,7 +359,7 @@ proptest! {
     /// Whatever neighbors a file names, a search ends without a panic.
     #[test]
     fn any_graph_is_refused_or_searched(
-        changes in prop::collection::vec((0usize..8192, 0u32..201), 1..200),
+        changes in prop::collection::vec((0usize..16_384, 0u32..201), 1..200),
     ) {
         let (_dir, path, mut bytes) = built(200, false);
         let graph = section_of(&bytes, Section::Graph);
