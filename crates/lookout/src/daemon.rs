@@ -27,7 +27,7 @@ use crate::clock::SystemClock;
 use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
 use crate::service::{Manager, watch_signals};
-use crate::{node, output};
+use crate::{memory, node, output};
 
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
@@ -88,6 +88,7 @@ impl Plan {
     /// Loads what the configuration names. Everything that is wrong is reported at once, as far
     /// as one fault does not hide another.
     pub(crate) fn make(config: Config) -> Result<Self, Failure> {
+        memory::loading();
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
@@ -266,6 +267,7 @@ pub(crate) fn serve(
     let index_path = plan.config.index.clone();
     let counters = start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop)?;
 
+    memory::steady();
     let mut manager = Manager::new();
     manager.ready();
     tracing::info!(cameras = counters.len(), "Ready.");

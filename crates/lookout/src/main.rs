@@ -10,6 +10,7 @@ mod embed;
 mod engine;
 mod failure;
 mod index;
+mod memory;
 mod models;
 mod node;
 mod output;

@@ -1,5 +1,7 @@
 //! Every verb explains itself, with examples.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::process::Command;
 
 fn help(args: &[&str]) -> String {
