@@ -1,6 +1,7 @@
 //! `run` and `demo` as processes, with real brokers.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;
 
@@ -158,6 +159,19 @@ fn a_stop_without_a_broker_ends_too() {
 }
 
 #[test]
+fn a_second_signal_does_not_wait_for_a_broker_that_never_answers() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let site = Site::new(silent.local_addr().unwrap().port(), "dir:pictures?fps=4");
+    let (mut daemon, log) = site.run();
+    daemon.signal("-TERM");
+    log.until(|line| line.contains("Camera ended").then_some(()));
+    daemon.signal("-TERM");
+    let said = log.until(|line| line.contains("second signal").then(|| line.to_owned()));
+    assert!(said.contains("before all was delivered"), "{said}");
+    assert_eq!(daemon.wait(), Some(1));
+}
+
+#[test]
 fn check_says_good_or_lists_every_fault() {
     let site = Site::new(1883, "dir:pictures");
     let config = site.config();
@@ -166,27 +180,10 @@ fn check_says_good_or_lists_every_fault() {
     assert_eq!(good.code, Some(0), "{}", good.stderr);
     assert!(good.stdout.contains("24507 captions"), "{}", good.stdout);
 
-    let bad = run(&[
-        "check",
-        "--config",
-        path,
-        "--set",
-        "cameras.yard.uri=ftp://user:secret@host/",
-        "--set",
-        "cameras.shed.uri=dir:x?fps=0",
-        "--set",
-        "decision.enter=2",
-    ]);
-    bad.failed(78, &["decision.enter"]);
-    let bad = run(&[
-        "check",
-        "--config",
-        path,
-        "--set",
-        "cameras.yard.uri=ftp://user:secret@host/",
-        "--set",
-        "cameras.shed.uri=dir:x?fps=0",
-    ]);
+    run(&["check", "--config", path, "--set", "decision.enter=2", "--set", "mqtt.port=x"])
+        .failed(78, &["decision.enter", "mqtt.port"]);
+    let uris = ["cameras.yard.uri=ftp://user:secret@host/", "cameras.shed.uri=dir:x?fps=0"];
+    let bad = run(&["check", "--config", path, "--set", uris[0], "--set", uris[1]]);
     bad.failed(78, &["cameras.yard.uri", "cameras.shed.uri", "ftp", "fps"]);
     assert!(!bad.stderr.contains("secret"), "{}", bad.stderr);
     run(&["run", "--config", path, "--set", "decision.exit=0.9"]).failed(78, &["exit"]);
