@@ -88,7 +88,6 @@ impl Plan {
     /// Loads what the configuration names. Everything that is wrong is reported at once, as far
     /// as one fault does not hide another.
     pub(crate) fn make(config: Config) -> Result<Self, Failure> {
-        memory::loading();
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lookout_encoder::{Bundle, ImageTower, TextTower};
-use lookout_index::{Captions, Index, IndexBuilder, IndexInfo, read_captions};
+use lookout_index::{Captions, Index, IndexBuilder, IndexInfo, Section, read_captions};
 use serde::Serialize;
 
 use crate::cli::{IndexBuildArgs, IndexInfoArgs, IndexSearchArgs};
@@ -85,8 +85,9 @@ pub(crate) fn info(args: &IndexInfoArgs) -> Result<(), Failure> {
     let info = index.info();
     let path = args.index.to_string_lossy();
     if args.json {
-        let section =
-            |(section, bytes): &(_, u64)| (format!("{section}"), serde_json::Value::from(*bytes));
+        let section = |(section, bytes): &(Section, u64)| {
+            (section.to_string(), serde_json::Value::from(*bytes))
+        };
         output::json_line(&InfoLine {
             index: &path,
             version: info.version,
@@ -126,8 +127,8 @@ fn describe(path: &str, info: &IndexInfo) -> String {
         info.input_hash,
         megabytes(info.file_bytes),
     );
-    for (section, bytes) in &info.section_bytes {
-        text += &format!("\n    {section:18} {:6.1} MB", megabytes(*bytes));
+    for (section, bytes) in info.section_bytes.iter().filter(|it| 0 < it.1) {
+        text += &format!("\n    {:15}{:6.1} MB", section.to_string(), megabytes(*bytes));
     }
     text
 }

@@ -38,6 +38,7 @@ fn main() -> ExitCode {
             return if is_help { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
     };
+    memory::loading();
     // A panic becomes a log line; what it meant is told by whoever caught it.
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     if let Err(failure) = start_logging(&cli.verb).and_then(|()| run(&cli.verb)) {
