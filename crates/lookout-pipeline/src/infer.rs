@@ -117,12 +117,9 @@ impl InferStage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Recorder, SimulatedClock, axis, classes, frame, id};
-    use crate::{CameraCounters, GateRules, TrackSettings, mailboxes};
-    use lookout_core::{
-        Candidate, ClassEmbeddings, Classifier, Decider, DecisionRules, Embedding, LogitScale,
-        Picture, Scales, State, Weighting,
-    };
+    use crate::testing::{Recorder, SimulatedClock, axis, frame, track};
+    use crate::{CameraCounters, mailboxes};
+    use lookout_core::{Candidate, Embedding, Picture, State};
 
     /// Luma 0 is a cat, 1 a dog, 2 unreadable; anything else can never be encoded.
     struct ByLuma;
@@ -152,31 +149,6 @@ mod tests {
         }
     }
 
-    fn track(camera: &str, counters: &Arc<CameraCounters>) -> Track {
-        let scale = LogitScale::from_linear(10.0).unwrap();
-        let scales = Scales { image: scale, caption: scale };
-        let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
-        let second = Duration::from_secs(1);
-        let rules = DecisionRules {
-            enter: 0.6,
-            margin: 0.1,
-            exit: 0.5,
-            smoothing: Duration::ZERO,
-            dwell: Duration::ZERO,
-            cooldown: Duration::ZERO,
-            stale_after: second * 3600,
-        };
-        Track::new(TrackSettings {
-            camera: id(camera),
-            classifier: Classifier::new(embeddings, scales, Weighting::Memoryless, 16),
-            decider: Decider::new(rules, &classes(), Duration::ZERO).unwrap(),
-            gate: GateRules { luma_change: 0.0, interval: second },
-            max_age: second,
-            heartbeat: second * 3600,
-            counters: Arc::clone(counters),
-        })
-    }
-
     fn run(
         frames: Vec<Frame>,
         captions: Option<Box<dyn CaptionSearch>>,
@@ -187,7 +159,7 @@ mod tests {
         clock.set(Duration::from_secs(100));
         let names = ["a", "b", "c", "d", "e"];
         let (senders, receiver) = mailboxes(frames.len());
-        let tracks = names.iter().take(frames.len()).map(|it| track(it, &counters)).collect();
+        let tracks = names.iter().take(frames.len()).map(|it| track(it, 0.0, &counters)).collect();
         for (sender, frame) in senders.iter().zip(frames) {
             sender.put(frame);
         }

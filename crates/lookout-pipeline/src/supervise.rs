@@ -126,7 +126,7 @@ impl Supervisor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lookout_core::{Stop, stop_pair};
+    use lookout_core::{Stop, Stopper, stop_pair};
     use std::sync::Mutex;
 
     const SOON: Duration = Duration::from_millis(1);
@@ -154,6 +154,17 @@ mod tests {
 
     fn supervisor() -> Supervisor {
         Supervisor::new(Arc::new(Leaping::default()))
+    }
+
+    /// A stage that runs until what is returned is dropped.
+    fn spawn_waiting(supervisor: &mut Supervisor, stage: &str) -> Stopper {
+        let (stopper, stop) = stop_pair();
+        let body = move || {
+            while !stop.wait_timeout(Duration::from_secs(3600)) {}
+            Ok(())
+        };
+        supervisor.spawn(stage.to_owned(), body).unwrap();
+        stopper
     }
 
     /// A grace period that the leaping clock never exceeds, and one that it always does.
@@ -190,14 +201,8 @@ mod tests {
             (Box::new(|| panic!("scripted panic")), "panicked"),
         ] {
             let mut supervisor = supervisor();
-            let (stopper, stop) = stop_pair();
             supervisor.spawn("bad".to_owned(), body).unwrap();
-            supervisor
-                .spawn("good".to_owned(), move || {
-                    while !stop.wait_timeout(Duration::from_secs(3600)) {}
-                    Ok(())
-                })
-                .unwrap();
+            let stopper = spawn_waiting(&mut supervisor, "good");
             let report = supervisor.run(move || drop(stopper), PATIENT, SOON, || ());
             let failed: Vec<(String, String)> =
                 report.failed.iter().map(|(s, e)| (s.clone(), e.to_string())).collect();
@@ -217,12 +222,7 @@ mod tests {
     #[test]
     fn who_outlives_the_grace_period_is_named() {
         let mut supervisor = supervisor();
-        let (_keep, stop) = stop_pair();
-        let stuck = move || {
-            while !stop.wait_timeout(Duration::from_secs(3600)) {}
-            Ok(())
-        };
-        supervisor.spawn("stuck".to_owned(), stuck).unwrap();
+        let _keep = spawn_waiting(&mut supervisor, "stuck");
         supervisor.events().send(Event::StopRequested).unwrap();
         let report = supervisor.run(|| (), IMPATIENT, SOON, || ());
         assert_eq!(report.stuck, ["stuck"]);
@@ -231,12 +231,7 @@ mod tests {
     #[test]
     fn a_second_request_ends_at_once() {
         let mut supervisor = supervisor();
-        let (_keep, stop) = stop_pair();
-        let stuck = move || {
-            while !stop.wait_timeout(Duration::from_secs(3600)) {}
-            Ok(())
-        };
-        supervisor.spawn("stuck".to_owned(), stuck).unwrap();
+        let _keep = spawn_waiting(&mut supervisor, "stuck");
         supervisor.events().send(Event::StopRequested).unwrap();
         supervisor.events().send(Event::StopRequested).unwrap();
         let report = supervisor.run(|| (), PATIENT, SOON, || ());

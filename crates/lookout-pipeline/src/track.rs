@@ -125,32 +125,7 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{axis, classes, frame, id};
-    use lookout_core::{ClassEmbeddings, DecisionRules, LogitScale, Scales, Weighting};
-
-    fn track(luma_change: f64) -> Track {
-        let scale = LogitScale::from_linear(10.0).unwrap();
-        let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
-        let scales = Scales { image: scale, caption: scale };
-        let rules = DecisionRules {
-            enter: 0.6,
-            margin: 0.1,
-            exit: 0.5,
-            smoothing: Duration::ZERO,
-            dwell: Duration::ZERO,
-            cooldown: Duration::ZERO,
-            stale_after: at(10),
-        };
-        Track::new(TrackSettings {
-            camera: id("yard"),
-            classifier: Classifier::new(embeddings, scales, Weighting::Memoryless, 16),
-            decider: Decider::new(rules, &classes(), Duration::ZERO).unwrap(),
-            gate: GateRules { luma_change, interval: at(60) },
-            max_age: at(5),
-            heartbeat: at(30),
-            counters: Arc::default(),
-        })
-    }
+    use crate::testing::{axis, frame, track};
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -166,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_state_is_sent_on_change_and_at_each_heartbeat() {
-        let mut track = track(0.0);
+        let mut track = track("yard", 0.0, &Arc::default());
         assert_eq!(track.next_due(), Duration::ZERO, "the first state is due at once");
         let first = track.tick(stamp(0)).unwrap();
         assert!(first.send_state && first.snapshot.state == State::Stale);
@@ -188,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_still_scene_is_decided_without_evidence() {
-        let mut track = track(5.0);
+        let mut track = track("yard", 5.0, &Arc::default());
         let picture = frame(100, Duration::ZERO).picture;
         assert!(track.gate(stamp(0), &picture).is_none(), "the first frame is evaluated");
         see(&mut track, 0, 0.0);

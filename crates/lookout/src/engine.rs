@@ -9,7 +9,7 @@ use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
     Candidate, ClassEmbeddings, ClassSet, Classifier, Embedding, Picture, Scales, Weighting,
 };
-use lookout_encoder::{BoxError, Bundle, Golden, ImageTower, TextTower};
+use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
 use lookout_index::Index;
 
 /// N where nothing else is said: enough for K captions after duplicates are gone.
@@ -68,7 +68,7 @@ impl Engine {
 fn load_model(model: &Path) -> anyhow::Result<(Bundle, ImageTower)> {
     let bundle = Bundle::open(model)?;
     let mut tower = ImageTower::load(&bundle)?;
-    for check in Golden::open(&bundle)?.check_pictures(&mut tower, 1, picture_for_golden)? {
+    for check in Golden::open(&bundle)?.check_pictures(&mut tower, 1, |path| Ok(read(path)?))? {
         check.ensure()?;
     }
     Ok((bundle, tower))
@@ -153,11 +153,6 @@ pub(crate) fn classifier(
 
 /// Reads a picture within the default limits.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Picture> {
-    Ok(read_picture(path, &PictureLimits::default())?)
-}
-
-/// The form in which the bundle's golden embeddings ask for a picture.
-pub(crate) fn picture_for_golden(path: &Path) -> Result<Picture, BoxError> {
     Ok(read_picture(path, &PictureLimits::default())?)
 }
 

@@ -50,7 +50,8 @@ fn checks(model: &std::path::Path) -> Result<(Bundle, Vec<SampleCheck>), Encoder
     bundle.verify_files()?;
     let golden = Golden::open(&bundle)?;
     let mut tower = ImageTower::load(&bundle)?;
-    let mut checks = golden.check_pictures(&mut tower, usize::MAX, engine::picture_for_golden)?;
+    let mut checks =
+        golden.check_pictures(&mut tower, usize::MAX, |path| Ok(engine::read(path)?))?;
     drop(tower);
     checks.extend(golden.check_texts(&mut TextTower::load(&bundle)?, usize::MAX)?);
     Ok((bundle, checks))
