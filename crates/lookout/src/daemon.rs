@@ -1,246 +1,33 @@
-//! `lookout run` and `lookout check`: a configuration becomes stages, and stages a daemon.
+//! `lookout run`: a plan becomes stages, and stages a daemon.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
-use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
-use lookout_config::{Camera, Config, Fault};
-use lookout_core::{
-    CameraStatus, CaptionSearch, ClassEmbeddings, ClassSet, ClassSetError, Clock, Decider,
-    DecisionRules, Id, InvalidRules, Publish, Stop, stop_pair,
-};
+use lookout_capture::{OpenOptions, PictureLimits, WorkerCommand};
+use lookout_core::{CameraStatus, CaptionSearch, Clock, Decider, Id, Publish, Stop, stop_pair};
 use lookout_index::Index;
 use lookout_pipeline::{
     Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, Supervisor, Track,
     TrackSettings, mailboxes,
 };
-use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
-use lookout_publish::{LinkSnapshot, MqttSettings, Publisher, Secret, Tls};
+use lookout_publish::{LinkSnapshot, Publisher};
 
 use crate::cli::ConfigArgs;
 use crate::clock::SystemClock;
-use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
+use crate::plan::{self, Plan, PlannedCamera};
 use crate::service::{Manager, watch_signals};
-use crate::{memory, node, output};
+use crate::{engine, memory};
 
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
 
-/// The largest CA file that is read.
-const MAX_CA_BYTES: u64 = 1 << 20;
-
-/// A configuration with all it names loaded and found to fit together.
-pub(crate) struct Plan {
-    config: Config,
-    engine: Engine,
-    cameras: Vec<PlannedCamera>,
-    mqtt: MqttSettings,
-}
-
-struct PlannedCamera {
-    settings: Camera,
-    uri: CameraUri,
-    classes: Arc<ClassSet>,
-    embeddings: ClassEmbeddings,
-    rules: DecisionRules,
-}
-
-pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
-    let plan = Plan::make(load(args)?)?;
-    let n_cameras = plan.cameras.len();
-    output::line(format!(
-        "{}: good; {n_cameras} camera{}, model {} ({}), {}, broker {}:{}",
-        args.config.display(),
-        if n_cameras == 1 { "" } else { "s" },
-        plan.config.model.display(),
-        plan.engine.bundle.space(),
-        match &plan.engine.index {
-            Some(index) => format!("{} captions", index.info().n_entries),
-            None => "no caption index".to_owned(),
-        },
-        plan.mqtt.host,
-        plan.mqtt.port,
-    ))?;
-    Ok(())
-}
-
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
-    serve(Plan::make(load(args)?)?, |publisher, _| Arc::clone(publisher) as Arc<dyn Publish>)
-}
-
-fn load(args: &ConfigArgs) -> Result<Config, Failure> {
-    Ok(Config::load(&args.config, environment(), &args.set)?)
-}
-
-/// The process's variables; one that is not Unicode cannot be ours.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-}
-
-impl Plan {
-    /// Loads what the configuration names. Everything that is wrong is reported at once, as far
-    /// as one fault does not hide another.
-    pub(crate) fn make(config: Config) -> Result<Self, Failure> {
-        let mut faults = Vec::new();
-        let uris = camera_uris(&config, &mut faults);
-        let mqtt = mqtt_settings(&config, &mut faults);
-        let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
-        let engine =
-            Engine::load(&config.model, config.index.as_deref(), n_candidates).map_err(|error| {
-                let (key, error) = match error {
-                    EngineError::Model(error) => ("model", error),
-                    EngineError::Index(error) => ("index", error),
-                };
-                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
-            });
-        let (Some(uris), Some(mqtt), Ok(engine)) = (uris, mqtt, engine) else {
-            return Err(Failure::faults(&faults));
-        };
-        let n_captions = config.fusion.captions.unwrap_or_else(|| engine.bundle.n_captions());
-        if engine.n_candidates < n_captions {
-            let rule = format!("must be at least the captions kept ({n_captions})");
-            let got = Some(engine.n_candidates.to_string());
-            faults.push(config.fault("fusion.candidates", rule, got));
-        }
-        let mut checked = Vec::new();
-        for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
-            if let Some((classes, rules)) =
-                classes_and_rules(&config, &engine, &settings, &mut faults)
-            {
-                checked.push((settings, uri, classes, rules));
-            }
-        }
-        if !faults.is_empty() {
-            return Err(Failure::faults(&faults));
-        }
-        let sets: Vec<&ClassSet> = checked.iter().map(|it| &it.2).collect();
-        let compiled = engine::compile(&engine.bundle, &sets)?;
-        let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
-            let (settings, uri, classes, rules) = checked;
-            PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
-        });
-        Ok(Self { cameras: planned.collect(), config, engine, mqtt })
-    }
-
-    /// The classes of each camera.
-    pub(crate) fn classes(&self) -> BTreeMap<Id, Arc<ClassSet>> {
-        let pair = |it: &PlannedCamera| (it.settings.id.clone(), Arc::clone(&it.classes));
-        self.cameras.iter().map(pair).collect()
-    }
-
-    fn node_info(&self) -> NodeInfo {
-        let name = self.engine.bundle.dir().file_name();
-        NodeInfo {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            model: ModelInfo {
-                name: name.unwrap_or_default().to_string_lossy().into_owned(),
-                space: self.engine.bundle.space().to_owned(),
-            },
-            index: self.engine.index.as_ref().zip(self.config.index.as_ref()).map(
-                |(index, path)| IndexInfo {
-                    file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                    n_entries: index.info().n_entries as u64,
-                },
-            ),
-        }
-    }
-}
-
-fn camera_uris(config: &Config, faults: &mut Vec<Fault>) -> Option<Vec<CameraUri>> {
-    let parse = |camera: &Camera| match CameraUri::parse(&camera.uri) {
-        Ok(uri) => Some(uri),
-        Err(error) => {
-            let key = format!("cameras.{}.uri", camera.id);
-            faults.push(config.fault(&key, format!("cannot be used: {error}"), None));
-            None
-        }
-    };
-    let uris: Vec<Option<CameraUri>> = config.cameras.iter().map(parse).collect();
-    uris.into_iter().collect()
-}
-
-fn mqtt_settings(config: &Config, faults: &mut Vec<Fault>) -> Option<MqttSettings> {
-    let mqtt = &config.mqtt;
-    let node = match config.node.clone().map_or_else(node::derived, Ok) {
-        Ok(node) => node,
-        Err(error) => {
-            faults.push(config.fault("node", format!("must be set: {error:#}"), None));
-            return None;
-        }
-    };
-    let mut settings = MqttSettings::new(&mqtt.host, mqtt.port, node.as_str());
-    settings.base_topic.clone_from(&mqtt.base);
-    settings.user.clone_from(&mqtt.user);
-    if let Some(client_id) = &mqtt.client_id {
-        settings.client_id.clone_from(client_id);
-    }
-    settings.keep_alive = mqtt.keep_alive;
-    settings.heartbeat = mqtt.heartbeat;
-    settings.max_packet_bytes = mqtt.max_packet;
-    match config.read_password() {
-        Ok(password) => settings.password = password.map(Secret::new),
-        Err(fault) => faults.push(fault),
-    }
-    if mqtt.tls {
-        let ca_pem = match mqtt.ca_file.as_deref().map(read_ca).transpose() {
-            Ok(ca_pem) => ca_pem,
-            Err(error) => {
-                let rule = format!("cannot be used: {error:#}");
-                faults.push(config.fault("mqtt.ca_file", rule, None));
-                None
-            }
-        };
-        settings.tls = Some(Tls { ca_pem });
-    }
-    if let Err(error) = settings.check() {
-        faults.push(config.fault("mqtt", format!("cannot be used: {error}"), None));
-    }
-    Some(settings)
-}
-
-fn read_ca(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
-    if MAX_CA_BYTES < size {
-        return Err(anyhow!(
-            "{} must have at most {MAX_CA_BYTES} bytes, got {size}",
-            path.display()
-        ));
-    }
-    std::fs::read(path).with_context(|| path.display().to_string())
-}
-
-/// The classes of a camera and the rules that it decides by; `None` when a fault was reported.
-fn classes_and_rules(
-    config: &Config,
-    engine: &Engine,
-    camera: &Camera,
-    faults: &mut Vec<Fault>,
-) -> Option<(ClassSet, DecisionRules)> {
-    let key = format!("cameras.{}", camera.id);
-    let classes = match camera.labels.class_set(engine.bundle.templates()) {
-        Ok(classes) => classes,
-        Err(errors) => {
-            let fault = |error: &ClassSetError| config.fault(&key, error.to_string(), None);
-            faults.extend(errors.iter().map(fault));
-            return None;
-        }
-    };
-    let defaults = engine.bundle.decision();
-    let rules = camera.decision.rules(defaults.enter, defaults.margin, defaults.exit);
-    if let Err(error) = Decider::new(rules, &classes, Duration::ZERO) {
-        let InvalidRules { key: rule_key, rule, got } = error;
-        let key = format!("{key}.decision.{rule_key}");
-        faults.push(config.fault(&key, format!("must be {rule}"), Some(got)));
-        return None;
-    }
-    Some((classes, rules))
+    serve(Plan::make(plan::load(args)?)?, |publisher, _| Arc::clone(publisher) as Arc<dyn Publish>)
 }
 
 /// Runs the daemon until it is asked to stop, a stage fails, or every camera has come to its end.
@@ -270,8 +57,9 @@ pub(crate) fn serve(
     let mut manager = Manager::new();
     manager.ready();
     tracing::info!(cameras = counters.len(), "Ready.");
+    let index_is_damaged = Arc::new(AtomicBool::new(false));
     match index_path {
-        Some(path) => verify_in_background(path)?,
+        Some(path) => verify_in_background(path, Arc::clone(&index_is_damaged))?,
         None => tracing::info!("No caption index is configured: the image alone decides."),
     }
 
@@ -297,7 +85,7 @@ pub(crate) fn serve(
                 tracing::debug!("The supervisor has ended.");
             }
         }
-        manager.status(status_line(&link, &counters));
+        manager.status(status_line(&link, counters.len(), index_is_damaged.load(SeqCst)));
         manager.feed(busy.busy_for(clock.monotonic()));
     };
     let report = supervisor.run(stop_sources, grace, tick, on_tick);
@@ -315,6 +103,15 @@ pub(crate) fn serve(
     let began = *stop_began.lock().unwrap_or_else(PoisonError::into_inner);
     let used = began.map_or(Duration::ZERO, |it| clock.monotonic().saturating_sub(it));
     let closed = publisher.close(grace.saturating_sub(used).max(Duration::from_secs(1)));
+    let link = publisher.snapshot();
+    tracing::info!(
+        acknowledged = link.n_acknowledged,
+        events_dropped = link.n_events_dropped,
+        evidence_dropped = link.n_evidence_dropped,
+        refused = link.n_refused,
+        connections = link.n_connections,
+        "Delivery ended."
+    );
     if !closed.disconnected || 0 < closed.n_events {
         tracing::warn!(
             events = closed.n_events,
@@ -419,12 +216,13 @@ fn start_stages(
 
 /// Reads what opening left unread: vectors and text. A fault is reported, and the index goes on
 /// to be used, for its search survives any content.
-fn verify_in_background(path: std::path::PathBuf) -> anyhow::Result<()> {
+fn verify_in_background(path: PathBuf, is_damaged: Arc<AtomicBool>) -> anyhow::Result<()> {
     let body = move || match Index::open(&path).and_then(|index| index.verify_all()) {
         Ok(()) => tracing::debug!(index = %path.display(), "Index verified."),
         Err(error) => {
+            is_damaged.store(true, SeqCst);
             let error = anyhow::Error::from(error);
-            tracing::error!(index = %path.display(), "The caption index is damaged; build it again: {error:#}");
+            tracing::error!("The caption index is damaged; build it again: {error:#}");
         }
     };
     std::thread::Builder::new()
@@ -434,11 +232,19 @@ fn verify_in_background(path: std::path::PathBuf) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn status_line(link: &LinkSnapshot, counters: &[(Id, Arc<CameraCounters>)]) -> String {
+/// What the service manager shows: the broker, and all that is not as it should be.
+fn status_line(link: &LinkSnapshot, n_cameras: usize, index_is_damaged: bool) -> String {
     let broker = match (&link.last_error, link.connected) {
         (_, true) => "broker connected".to_owned(),
         (Some(error), false) => format!("broker away: {error}"),
         (None, false) => "connecting to the broker".to_owned(),
     };
-    format!("{} cameras, {broker}", counters.len())
+    let mut line = format!("{n_cameras} cameras, {broker}");
+    if 0 < link.n_events_dropped {
+        line += &format!(", {} events dropped", link.n_events_dropped);
+    }
+    if index_is_damaged {
+        line += ", caption index damaged";
+    }
+    line
 }

@@ -13,8 +13,9 @@ use lookout_pipeline::Event;
 use lookout_publish::payload::{EvidencePayload, PictureLine};
 
 use crate::cli::DemoArgs;
-use crate::daemon::{self, Plan};
+use crate::daemon;
 use crate::failure::Failure;
+use crate::plan::Plan;
 use crate::{assets, classify, output};
 
 /// A broker in the same process answers within milliseconds.

@@ -14,6 +14,7 @@ mod memory;
 mod models;
 mod node;
 mod output;
+mod plan;
 mod service;
 
 use std::io::IsTerminal;
@@ -57,7 +58,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Demo(args) => demo::run(args),
         Verb::Run(args) => daemon::run(args),
-        Verb::Check(args) => daemon::check(args),
+        Verb::Check(args) => plan::check(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Index(IndexVerb::Build(args)) => index::build(args),
