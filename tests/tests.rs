@@ -6,6 +6,7 @@ mod classify;
 mod crate_map;
 mod daemon;
 mod encoder;
+mod hostile;
 mod index;
 mod support;
 mod xmore;

@@ -133,7 +133,8 @@ fn mqtt(mut section: Section<'_>) -> Option<Mqtt> {
     section.require("host", "name or address of the broker");
     let host = section.text("host", "a host name or address without scheme and port", |it| {
         (1..=MAX_HOST_LEN).contains(&it.len())
-            && !it.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/')
+            && !it.chars().any(|c| c.is_whitespace() || c.is_control() || "/@[]".contains(c))
+            && (!it.contains(':') || it.parse::<std::net::Ipv6Addr>().is_ok())
     });
     let tls = section.boolean("tls").unwrap_or(false);
     let port = section.integer("port", 1..=65_535).and_then(|it| u16::try_from(it).ok());

@@ -117,10 +117,13 @@ fn read_file(path: &Path, origins: &mut Vec<Origin>) -> Result<Layer, ConfigErro
 fn read_text(path: &Path) -> Result<String, ConfigError> {
     let fail = |rule: String| ConfigError::unreadable(path, rule);
     let cannot = |error: std::io::Error| fail(format!("cannot be read: {error}"));
-    let file = File::open(path).map_err(cannot)?;
-    if file.metadata().map_err(cannot)?.is_dir() {
-        return Err(fail("is a folder; give a TOML file".to_owned()));
+    // Looked at before it is opened, because opening a pipe waits for a writer.
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "folder" } else { "pipe or device" };
+        return Err(fail(format!("is a {what}; give a TOML file")));
     }
+    let file = File::open(path).map_err(cannot)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_LEN + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if MAX_FILE_LEN < bytes.len() as u64 {

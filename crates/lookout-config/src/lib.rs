@@ -159,6 +159,11 @@ impl Config {
         layers::folder(&self.file)
     }
 
+    /// Whether `key`, such as `decision.exit`, was given a value anywhere.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// A fault that the caller found in the value of `key`, such as `cameras.front.uri`. `rule`
     /// completes a sentence that starts with the key: "must be ...".
     pub fn fault(&self, key: &str, rule: impl Into<String>, got: Option<String>) -> Fault {

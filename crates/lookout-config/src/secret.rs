@@ -13,11 +13,13 @@ const READABLE_BY_EVERYONE: u32 = 0o004;
 /// the key. The message never holds the secret.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("names a file that cannot be read: {error}");
-    let file = File::open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    if metadata.is_dir() {
-        return Err("names a folder; it must name a file".to_owned());
+    // Looked at before it is opened, because opening a pipe waits for a writer.
+    let metadata = std::fs::metadata(path).map_err(cannot)?;
+    if !metadata.is_file() {
+        let what = if metadata.is_dir() { "folder" } else { "pipe or device" };
+        return Err(format!("names a {what}; it must name a file"));
     }
+    let file = File::open(path).map_err(cannot)?;
     if metadata.permissions().mode() & READABLE_BY_EVERYONE != 0 {
         return Err("names a file that every user may read; run `chmod o-r` on it".to_owned());
     }

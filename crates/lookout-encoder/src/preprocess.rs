@@ -1,6 +1,8 @@
 //! A picture to the values of the image tower's input. Pure, and part of the model: a change
 //! here changes every embedding.
 
+use std::ops::Range;
+
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use lookout_core::Picture;
@@ -75,6 +77,16 @@ impl Span {
         let step = f64::from(side_px) / resized;
         Self { start: offset * step, length: f64::from(rule.size_px) * step }
     }
+
+    /// The pixels that the filter looks at to make `size_px` of this span, of `side_px` that
+    /// there are. A bicubic filter reaches two steps, and two pixels at least, to each side.
+    fn rows(&self, size_px: u32, side_px: u32) -> Range<u32> {
+        let reach = 2.0 * (self.length / f64::from(size_px)).max(1.0) + 1.0;
+        // The casts saturate, and both ends lie within the side.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+        let pixel = |position: f64| (position as u32).min(side_px);
+        pixel((self.start - reach).floor())..pixel((self.start + self.length + reach).ceil())
+    }
 }
 
 fn resize(
@@ -83,15 +95,20 @@ fn resize(
     vertical: &Span,
     size_px: u32,
 ) -> Result<Vec<u8>, crate::BoxError> {
-    let (width_px, height_px) = (picture.width_px(), picture.height_px());
-    let source = ImageRef::new(width_px, height_px, picture.rgb(), PixelType::U8x3)?;
+    let width_px = picture.width_px();
+    let rows = vertical.rows(size_px, picture.height_px());
+    let row_bytes = width_px as usize * 3;
+    let bytes = rows.start as usize * row_bytes..rows.end as usize * row_bytes;
+    let height_px = rows.end - rows.start;
+    let source = ImageRef::new(width_px, height_px, &picture.rgb()[bytes], PixelType::U8x3)?;
     let mut columns = Image::new(size_px, height_px, PixelType::U8x3);
     let mut square = Image::new(size_px, size_px, PixelType::U8x3);
     let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
     let mut resizer = Resizer::new();
     let crop = bicubic.crop(horizontal.start, 0.0, horizontal.length, f64::from(height_px));
     resizer.resize(&source, &mut columns, &crop)?;
-    let crop = bicubic.crop(0.0, vertical.start, f64::from(size_px), vertical.length);
+    let start = vertical.start - f64::from(rows.start);
+    let crop = bicubic.crop(0.0, start, f64::from(size_px), vertical.length);
     resizer.resize(&columns, &mut square, &crop)?;
     Ok(square.into_vec())
 }
@@ -117,6 +134,25 @@ mod tests {
             values(Layout::Nhwc),
             [1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
         );
+    }
+
+    #[test]
+    fn a_tall_picture_is_a_wide_one_turned() {
+        // Only the rows near the crop are looked at; of columns all are.
+        let (short, long) = (37u32, 901u32);
+        let gray = |x: u32, y: u32| ((x * x * 7 + y * y * 3 + x * y) % 251) as u8;
+        let make = |width: u32, height: u32, at: &dyn Fn(u32, u32) -> u8| {
+            let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+            let rgb = pixels.flat_map(|(x, y)| [at(x, y); 3]).collect();
+            let rule = rule(16, 20, Layout::Nhwc);
+            resize_and_crop(&Picture::new(width, height, rgb).unwrap(), &rule).unwrap()
+        };
+        let tall = make(short, long, &gray);
+        let wide = make(long, short, &|x, y| gray(y, x));
+        for (y, x) in (0..16).flat_map(|y| (0..16).map(move |x| (y, x))) {
+            let (a, b) = (tall[(y * 16 + x) * 3], wide[(x * 16 + y) * 3]);
+            assert!(a.abs_diff(b) <= 2, "at {x}, {y}: {a} and {b}");
+        }
     }
 
     #[test]

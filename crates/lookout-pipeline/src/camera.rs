@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lookout_core::{CameraStatus, Clock, Disposition, FrameSource, Id, PortError, Publish, Stop};
 
+use crate::repeats::Repeats;
 use crate::{Backoff, CameraCounters, FrameSender, Put, StageError};
 
 /// Opens a camera; called again after each fault.
@@ -32,6 +33,14 @@ pub struct CameraStage {
     pub clock: Arc<dyn Clock>,
 }
 
+/// What was said of the camera, so that it is not said again.
+#[derive(Default)]
+struct Said {
+    status: Option<CameraStatus>,
+    last_error: String,
+    skips: Repeats,
+}
+
 enum Ended {
     Stopped,
     Finished,
@@ -41,17 +50,16 @@ enum Ended {
 impl CameraStage {
     /// Errs only when nothing later can succeed.
     pub fn run(mut self, stop: &Stop, frames: &FrameSender) -> Result<(), StageError> {
-        let mut status = None;
-        let mut last_error = String::new();
+        let mut said = Said::default();
         loop {
             let ended = match (self.open)() {
-                Ok(source) => self.stream(source, stop, frames, &mut status, &mut last_error),
+                Ok(source) => self.stream(source, stop, frames, &mut said),
                 Err(error) => Ended::Fault(error),
             };
             let error = match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Finished => {
-                    self.report(&mut status, CameraStatus::Disconnected);
+                    self.report(&mut said, CameraStatus::Disconnected);
                     tracing::info!(camera = %self.camera, "Camera has come to its end.");
                     return Ok(());
                 }
@@ -63,15 +71,15 @@ impl CameraStage {
                 Disposition::Stalled => CameraStatus::Stalled,
                 Disposition::Reopen | Disposition::SkipFrame => CameraStatus::Disconnected,
             };
-            self.report(&mut status, new_status);
+            self.report(&mut said, new_status);
             let wait = self.backoff.next_wait();
             let message = error.to_string();
             // A camera that stays away says so once, not at every attempt.
-            if message == last_error {
+            if message == said.last_error {
                 tracing::debug!(camera = %self.camera, %error, ?wait, "Camera is still away.");
             } else {
                 tracing::warn!(camera = %self.camera, %error, ?wait, "Camera failed; will be opened again.");
-                last_error = message;
+                said.last_error = message;
             }
             if self.clock.wait(stop, wait) {
                 return Ok(());
@@ -84,8 +92,7 @@ impl CameraStage {
         mut source: Box<dyn FrameSource>,
         stop: &Stop,
         frames: &FrameSender,
-        status: &mut Option<CameraStatus>,
-        last_error: &mut String,
+        said: &mut Said,
     ) -> Ended {
         let opened_at = self.clock.monotonic();
         let mut n_displaced = 0;
@@ -97,10 +104,13 @@ impl CameraStage {
             let now = self.clock.monotonic();
             match next {
                 Ok(Some(frame)) => {
-                    self.report(status, CameraStatus::Streaming);
+                    if said.status.is_some_and(|it| it != CameraStatus::Streaming) {
+                        tracing::info!(camera = %self.camera, "Camera is back.");
+                    }
+                    self.report(said, CameraStatus::Streaming);
                     if PROVEN_AFTER <= now.saturating_sub(opened_at) {
                         self.backoff.reset();
-                        last_error.clear();
+                        said.last_error.clear();
                     }
                     match frames.put(frame) {
                         Put::Stored => {}
@@ -111,7 +121,9 @@ impl CameraStage {
                 Ok(None) if stop.is_requested() => return Ended::Stopped,
                 Ok(None) => return Ended::Finished,
                 Err(error) if error.disposition == Disposition::SkipFrame => {
-                    tracing::warn!(camera = %self.camera, %error, "Frame skipped.");
+                    if said.skips.is_first(&error.to_string()) {
+                        tracing::warn!(camera = %self.camera, %error, "Frame skipped; said once.");
+                    }
                     self.counters.skipped.fetch_add(1, Relaxed);
                 }
                 Err(error) => return Ended::Fault(error),
@@ -122,9 +134,9 @@ impl CameraStage {
         }
     }
 
-    fn report(&self, status: &mut Option<CameraStatus>, new: CameraStatus) {
-        if *status != Some(new) {
-            *status = Some(new);
+    fn report(&self, said: &mut Said, new: CameraStatus) {
+        if said.status != Some(new) {
+            said.status = Some(new);
             self.publish.camera_status(&self.camera, new);
         }
     }

@@ -93,8 +93,10 @@ impl InferStage {
             }
             Err(error) if error.disposition == Disposition::Fatal => Err(Box::new(error)),
             Err(error) => {
-                let camera = &self.tracks[camera_idx].camera;
-                tracing::warn!(%camera, %error, "Frame skipped.");
+                let Track { camera, skips, .. } = &mut self.tracks[camera_idx];
+                if skips.is_first(&error.to_string()) {
+                    tracing::warn!(%camera, %error, "Frame skipped; said once.");
+                }
                 counters.skipped.fetch_add(1, Relaxed);
                 Ok(())
             }

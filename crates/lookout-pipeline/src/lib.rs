@@ -13,6 +13,7 @@ mod counters;
 mod gate;
 mod infer;
 mod mailbox;
+mod repeats;
 mod supervise;
 #[cfg(test)]
 mod testing;

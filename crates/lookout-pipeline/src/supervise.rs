@@ -1,5 +1,6 @@
 //! Starts the stages and ends them in order, within a deadline.
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -65,8 +66,8 @@ impl Supervisor {
         let events_tx = self.events_tx.clone();
         let name = stage.clone();
         thread::Builder::new().name(name.clone()).spawn(move || {
-            let result =
-                catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err("panicked".into()));
+            let result = catch_unwind(AssertUnwindSafe(body))
+                .unwrap_or_else(|panic| Err(describe(&*panic).into()));
             if events_tx.send(Event::StageExited { stage: name, result }).is_err() {
                 tracing::debug!("Stage ended after the supervisor.");
             }
@@ -121,6 +122,12 @@ impl Supervisor {
         }
         report
     }
+}
+
+fn describe(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    format!("panicked: {text}")
 }
 
 #[cfg(test)]
@@ -198,7 +205,7 @@ mod tests {
     fn failures_and_panics_are_named_and_stop_the_rest() {
         for (body, message) in [
             (Box::new(|| Err("no disk".into())) as Box<dyn FnOnce() -> _ + Send>, "no disk"),
-            (Box::new(|| panic!("scripted panic")), "panicked"),
+            (Box::new(|| panic!("scripted panic")), "panicked: scripted panic"),
         ] {
             let mut supervisor = supervisor();
             supervisor.spawn("bad".to_owned(), body).unwrap();

@@ -9,6 +9,7 @@ use lookout_core::{
 };
 
 use crate::gate::{Gate, GateRules};
+use crate::repeats::Repeats;
 use crate::{CameraCounters, Counts};
 
 /// What a camera's [`Track`] is made of.
@@ -34,6 +35,7 @@ pub struct Track {
     pub(crate) camera: Id,
     pub(crate) max_age: Duration,
     pub(crate) counters: Arc<CameraCounters>,
+    pub(crate) skips: Repeats,
     classifier: Classifier,
     decider: Decider,
     gate: Gate,
@@ -51,6 +53,7 @@ impl Track {
             camera,
             max_age,
             counters,
+            skips: Repeats::default(),
             classifier,
             decider,
             gate: Gate::new(gate),

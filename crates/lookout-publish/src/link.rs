@@ -221,7 +221,11 @@ impl Link {
                 format!("{broker} gave no answer within {NETWORK_TIMEOUT_S} s")
             }
             ConnectionError::MqttState(StateError::ConnectionAborted) => {
-                format!("{broker} closed the connection")
+                let id = self.options.client_id();
+                format!(
+                    "{broker} closed the connection; it does so, too, when another client comes \
+                     with the client id {id:?}"
+                )
             }
             ConnectionError::MqttState(StateError::AwaitPingResp) => {
                 format!("{broker} does not answer a ping")

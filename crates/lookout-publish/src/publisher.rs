@@ -132,13 +132,7 @@ impl Publisher {
 
         let mut outbox = Outbox::new(settings.event_capacity, settings.evidence_capacity);
         outbox.set(Message { topic: Topic::Status, payload: ONLINE.into() });
-        let info = InfoPayload::new(&boot_id, Stamp::now(&*clock), info, &cameras);
-        let info = Message { topic: Topic::Info, payload: serde_json::to_vec(&info)? };
-        let (got, max) =
-            (packet_len(&info.topic.name(&prefix), info.payload.len()), settings.max_packet_bytes);
-        if max < got {
-            return Err(PublishError::InfoTooLarge { got, max });
-        }
+        let info = info_message(&settings, &boot_id, info, &cameras, Stamp::now(&*clock))?;
         outbox.set(info);
 
         let state = SharedState {
@@ -162,6 +156,18 @@ impl Publisher {
         };
         let thread = link::spawn(link)?;
         Ok(Self { shared, settings, prefix, boot_id, cameras, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Whether [`Publisher::start`] could make the `info` message of this node.
+    pub fn check_info(
+        settings: &MqttSettings,
+        info: &NodeInfo,
+        cameras: &BTreeMap<Id, Arc<ClassSet>>,
+    ) -> Result<(), PublishError> {
+        // As long as any clock and any run id.
+        let at =
+            Stamp { mono: Duration::from_secs(1 << 32), wall: Some(Duration::from_secs(1 << 32)) };
+        info_message(settings, &"0".repeat(16), info, cameras, at).map(|_| ())
     }
 
     /// Random id of this run.
@@ -325,6 +331,25 @@ impl Publish for Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+/// The `info` message, which has to fit into a packet.
+fn info_message(
+    settings: &MqttSettings,
+    boot_id: &str,
+    info: &NodeInfo,
+    cameras: &BTreeMap<Id, Arc<ClassSet>>,
+    at: Stamp,
+) -> Result<Message, PublishError> {
+    let payload = to_json(&InfoPayload::new(boot_id, at, info, cameras))?;
+    let topic = Topic::Info;
+    let got = packet_len(&topic.name(&settings.prefix()), payload.len());
+    let max = settings.max_packet_bytes;
+    if max < got {
+        Err(PublishError::InfoTooLarge { got, max })
+    } else {
+        Ok(Message { topic, payload })
     }
 }
 

@@ -96,7 +96,8 @@ impl MqttSettings {
         }
     }
 
-    /// Names the first setting that is out of its range. After `Ok` no setter of rumqttc panics.
+    /// Names the first setting that is out of its range, or the certificates that cannot be used.
+    /// After `Ok` no setter of rumqttc panics.
     pub fn check(&self) -> Result<(), PublishError> {
         let host_ok = (1..=253).contains(&self.host.len())
             && !self.host.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/');
@@ -132,7 +133,8 @@ impl MqttSettings {
         let retry_ok =
             (Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.max_retry_wait);
         rule("max_retry_wait", retry_ok, "1 s to 1 h", dbg(self.max_retry_wait))?;
-        if self.tls.is_some() {
+        if let Some(tls) = &self.tls {
+            crate::tls::client_config(tls)?;
             let name_ok = rustls::pki_types::ServerName::try_from(self.host.as_str()).is_ok();
             rule("host", name_ok, "a DNS name or an address, for TLS", &self.host)?;
         }

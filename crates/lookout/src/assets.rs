@@ -24,8 +24,9 @@ pub(crate) fn find(name: &str) -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe().context("cannot tell where this program is")?;
     find_from(&exe, name).with_context(|| {
         format!(
-            "{name} is in no folder above {}, nor under share/lookout there; \
-             name one with --model or --config",
+            "{name} comes with the program, and is neither in a folder above {} nor under \
+             share/lookout there; run the program where it was built or installed, or name a \
+             model where the verb has --model",
             exe.display()
         )
     })

@@ -114,13 +114,18 @@ pub(crate) fn describe(
         }
     };
     let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
-    let mut text = format!("{picture}: {said}, score {score:.2}, lead {lead:.2}");
+    let mut text =
+        format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
     text += &side("picture", &evidence.image, evidence.weights.image);
     if let Some(captions) = &evidence.captions {
         text += &side("captions", captions, evidence.weights.captions);
     }
     for retrieved in evidence.retrieved.iter().take(N_SHOWN) {
-        text += &format!("\n             {:.2} {}", retrieved.similarity, retrieved.text);
+        text += &format!(
+            "\n             {:.2} {}",
+            retrieved.similarity,
+            output::one_line(&retrieved.text)
+        );
     }
     text
 }

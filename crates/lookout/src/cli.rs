@@ -18,7 +18,7 @@ Examples:
   lookout run --config lookout.toml           the daemon
   lookout classify --label 'a cat' --negative 'an empty room' cat.jpg
 
-Exit codes: 0 done, 78 bad configuration or class list, 1 anything else.
+Exit codes: 0 done, 78 bad configuration or class list, 1 anything else, wrong usage included.
 Log level: LOOKOUT_LOG=warn|info|debug (default: info for run and demo, warn for the rest)."
 )]
 pub(crate) struct Cli {
@@ -106,7 +106,7 @@ pub(crate) struct ClassifyArgs {
     /// Use no caption index
     #[arg(long)]
     pub(crate) image_only: bool,
-    /// Label set, TOML
+    /// Label set, TOML, in place of --label and --negative
     #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "negative"])]
     pub(crate) labels: Option<PathBuf>,
     /// Something to report, in plain words; may be repeated

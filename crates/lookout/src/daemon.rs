@@ -41,6 +41,7 @@ pub(crate) fn serve(
     let is_draining = Arc::new(AtomicBool::new(false));
     watch_signals(supervisor.events(), Arc::clone(&is_draining))?;
 
+    let topics = format!("{}/{}/#", plan.mqtt.base_topic, plan.mqtt.node_id);
     let info = plan.node_info();
     let publisher = Publisher::start(plan.mqtt.clone(), &info, plan.classes(), Arc::clone(&clock))
         .map_err(anyhow::Error::from)?;
@@ -56,7 +57,7 @@ pub(crate) fn serve(
     memory::steady();
     let mut manager = Manager::new();
     manager.ready();
-    tracing::info!(cameras = counters.len(), "Ready.");
+    tracing::info!(cameras = counters.len(), topics, "Ready.");
     let index_is_damaged = Arc::new(AtomicBool::new(false));
     match index_path {
         Some(path) => verify_in_background(path, Arc::clone(&index_is_damaged))?,
@@ -75,8 +76,19 @@ pub(crate) fn serve(
     };
     let (tick, events) = (manager.tick(), supervisor.events());
     let mut publisher_failed = false;
+    let mut n_events_dropped = 0;
     let on_tick = || {
         let link = publisher.snapshot();
+        if n_events_dropped < link.n_events_dropped {
+            // Once a time the queue overflows, not once an event.
+            if n_events_dropped == 0 || link.connected {
+                tracing::warn!(
+                    so_far = link.n_events_dropped,
+                    "Too many events wait for the broker; the oldest are lost."
+                );
+            }
+            n_events_dropped = link.n_events_dropped;
+        }
         if !link.running && !publisher_failed {
             publisher_failed = true;
             let result = Err("the delivery thread has ended".into());

@@ -1,8 +1,8 @@
 //! `lookout demo`: the daemon on sample pictures, with a broker of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
@@ -33,6 +33,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     let plan = Plan::make(Config::load(&config, [], &flags)?)?;
     let format = if args.json { Format::Json } else { Format::Text };
     let classes = plan.classes();
+    let print_error = Arc::new(Mutex::new(None));
+    let seen = Arc::clone(&print_error);
     daemon::serve(plan, |publisher, events| {
         // Evidence is not kept for a broker that is away, and this one is about to be there.
         if !publisher.wait_connected(CONNECT_PATIENCE) {
@@ -40,10 +42,11 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         }
         let publish = Arc::clone(publisher) as Arc<dyn Publish>;
         let n_left = args.frames.map(AtomicU64::new);
-        Arc::new(Printer { publish, events, classes, format, n_left })
+        Arc::new(Printer { publish, events, classes, format, n_left, print_error: seen })
     })?;
     drop(broker);
-    Ok(())
+    let failed = print_error.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failed.map_or(Ok(()), |error: anyhow::Error| Err(Failure::Other(error)))
 }
 
 #[derive(Clone, Copy)]
@@ -59,6 +62,8 @@ struct Printer {
     classes: BTreeMap<Id, Arc<ClassSet>>,
     format: Format,
     n_left: Option<AtomicU64>,
+    /// Why the demo ends before its time.
+    print_error: Arc<Mutex<Option<anyhow::Error>>>,
 }
 
 impl Publish for Printer {
@@ -69,7 +74,8 @@ impl Publish for Printer {
     fn decision(&self, decision: Decision) {
         let Some(evidence) = &decision.evidence else { return self.publish.decision(decision) };
         let n_left = self.n_left.as_ref().map(|it| it.load(SeqCst));
-        if n_left == Some(0) {
+        if n_left == Some(0) || self.print_error().is_some() {
+            // Asked for the end already; asking twice would force it.
             return;
         }
         let printed = match self.classes.get(&decision.camera) {
@@ -80,15 +86,21 @@ impl Publish for Printer {
         if let Some(counter) = &self.n_left {
             counter.fetch_sub(1, SeqCst);
         }
-        if (printed.is_err() || n_left == Some(1))
-            && self.events.send(Event::StopRequested).is_err()
-        {
+        let is_over = printed.is_err() || n_left == Some(1);
+        if let Err(error) = printed {
+            *self.print_error() = Some(error);
+        }
+        if is_over && self.events.send(Event::StopRequested).is_err() {
             tracing::debug!("The supervisor has ended.");
         }
     }
 }
 
 impl Printer {
+    fn print_error(&self) -> MutexGuard<'_, Option<anyhow::Error>> {
+        self.print_error.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn print(
         &self,
         decision: &Decision,

@@ -55,8 +55,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     } else {
         let mut tower = TextTower::load(&bundle).map_err(anyhow::Error::from)?;
         for text in &args.text {
-            let embedding = tower.encode_text(text).with_context(|| format!("text {text:?}"));
-            report(text, embedding)?;
+            report(text, tower.encode_text(text).map_err(anyhow::Error::from))?;
         }
     }
     if all_good { Ok(()) } else { Err(Failure::Partial) }

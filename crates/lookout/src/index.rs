@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lookout_encoder::{Bundle, ImageTower, TextTower};
-use lookout_index::{Captions, Index, IndexBuilder, IndexInfo, Section, read_captions};
+use lookout_index::{Captions, Index, IndexBuilder, IndexError, IndexInfo, Section, read_captions};
 use serde::Serialize;
 
 use crate::cli::{IndexBuildArgs, IndexInfoArgs, IndexSearchArgs};
@@ -18,6 +18,7 @@ pub(crate) fn build(args: &IndexBuildArgs) -> Result<(), Failure> {
 
 fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     // What can be known to fail is found before the minutes of work.
+    check_replaceable(&args.output)?;
     let folder = args.output.parent().filter(|it| !it.as_os_str().is_empty());
     if !folder.unwrap_or(Path::new(".")).is_dir() {
         bail!("{}: the folder of the output does not exist", args.output.display());
@@ -48,11 +49,23 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     }
     let info = Index::open(&args.output)?.info();
     output::line(format!(
-        "{}: {} captions, {:.1} MB",
+        "{}: {} captions, {}",
         args.output.display(),
         info.n_entries,
-        megabytes(info.file_bytes),
+        size(info.file_bytes),
     ))
+}
+
+/// Only an index may be replaced: not the captions by a slip, and nothing that is no file.
+fn check_replaceable(output: &Path) -> anyhow::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(output) else { return Ok(()) };
+    let other = match Index::open(output) {
+        _ if !metadata.is_file() => "no regular file",
+        Err(IndexError::NotAnIndex { .. }) => "no caption index",
+        // A damaged one may be replaced by a whole one.
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    bail!("{}: something stands there that is {other}; choose another output", output.display())
 }
 
 /// A bar with rate and time left on standard error; silent where that is no terminal.
@@ -117,7 +130,7 @@ fn describe(path: &str, info: &IndexInfo) -> String {
          keys             {keys}\n\
          ef               {} at building, {} at searching\n\
          input SHA-256    {}\n\
-         size             {:.1} MB",
+         size             {}",
         info.version,
         info.space,
         info.dimension,
@@ -125,10 +138,10 @@ fn describe(path: &str, info: &IndexInfo) -> String {
         info.ef_construction,
         info.ef_search,
         info.input_hash,
-        megabytes(info.file_bytes),
+        size(info.file_bytes),
     );
     for (section, bytes) in info.section_bytes.iter().filter(|it| 0 < it.1) {
-        text += &format!("\n    {:15}{:6.1} MB", section.to_string(), megabytes(*bytes));
+        text += &format!("\n    {:15}{:>10}", section.to_string(), size(*bytes));
     }
     text
 }
@@ -178,9 +191,9 @@ fn search_index(args: &IndexSearchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A million bytes each.
-fn megabytes(bytes: u64) -> f64 {
+/// In kB or MB, thousands and millions of bytes.
+fn size(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let bytes = bytes as f64;
-    bytes / 1e6
+    if bytes < 1e6 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
 }

@@ -40,8 +40,7 @@ fn main() -> ExitCode {
         }
     };
     memory::loading();
-    // A panic becomes a log line; what it meant is told by whoever caught it.
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    std::panic::set_hook(Box::new(log_panic));
     if let Err(failure) = start_logging(&cli.verb).and_then(|()| run(&cli.verb)) {
         if let Failure::Other(error) = &failure
             && output::is_broken_pipe(error)
@@ -52,6 +51,15 @@ fn main() -> ExitCode {
         return failure.exit_code();
     }
     ExitCode::SUCCESS
+}
+
+/// One line for a panic. What it means is told by whoever catches it: a decoder that gives up on
+/// a picture is that picture's error.
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let first_line = message.lines().next().unwrap_or_default();
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::warn!(location, "Caught a panic: {first_line}");
 }
 
 fn run(verb: &Verb) -> Result<(), Failure> {
@@ -91,6 +99,8 @@ fn start_logging(verb: &Verb) -> Result<(), Failure> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        // A log that cannot be written is lost; telling so on standard error would panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // The journal stamps each line itself.

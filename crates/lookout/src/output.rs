@@ -34,6 +34,11 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
+/// `text` on one line: line ends and tabs replaced too.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Whether `error` says that the reader of standard output has gone, as `head` does.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_it = |it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe;
@@ -47,5 +52,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(printable("a\u{1b}[31mcat\u{7}\tb\nc"), "a\u{fffd}[31mcat\u{fffd}\tb\nc");
+        assert_eq!(one_line("a.jpg\nb.jpg: a cat"), "a.jpg\u{fffd}b.jpg: a cat");
     }
 }

@@ -11,8 +11,9 @@ use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Id, InvalidRules,
 };
+use lookout_index::Index;
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
-use lookout_publish::{MqttSettings, Secret, Tls};
+use lookout_publish::{MqttSettings, Publisher, Secret, Tls};
 
 use crate::cli::ConfigArgs;
 use crate::engine::{self, Engine, EngineError};
@@ -41,9 +42,18 @@ pub(crate) struct PlannedCamera {
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
     let plan = Plan::make(load(args)?)?;
+    if let Some(Err(error)) = plan.engine.index.as_ref().map(Index::verify_all) {
+        let error = anyhow::Error::from(error);
+        return Err(Failure::faults(&[plan.config.fault(
+            "index",
+            format!("cannot be used: {error:#}"),
+            None,
+        )]));
+    }
     let n_cameras = plan.cameras.len();
     output::line(format!(
-        "{}: good; {n_cameras} camera{}, model {} ({}), {}, broker {}:{}",
+        "{}: good; {n_cameras} camera{}, model {} ({}), {}, broker {} port {}, topics {}/{}/#; \
+         cameras and broker were not tried",
         args.config.display(),
         if n_cameras == 1 { "" } else { "s" },
         plan.config.model.display(),
@@ -54,18 +64,32 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
         },
         plan.mqtt.host,
         plan.mqtt.port,
+        plan.mqtt.base_topic,
+        plan.mqtt.node_id,
     ))?;
     Ok(())
 }
 
 pub(crate) fn load(args: &ConfigArgs) -> Result<Config, Failure> {
-    Ok(Config::load(&args.config, environment(), &args.set)?)
+    Ok(Config::load(&args.config, environment()?, &args.set)?)
 }
 
-/// The process's variables; one that is not Unicode cannot be ours.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+/// The process's variables. One of ours that is not Unicode is a fault; others may be anything.
+fn environment() -> Result<Vec<(String, String)>, Failure> {
+    let mut variables = Vec::new();
+    for (key, value) in std::env::vars_os() {
+        let Ok(key) = key.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => variables.push((key, value)),
+            Err(value) if key.starts_with("LOOKOUT__") => {
+                let value = value.to_string_lossy();
+                let fault = format!("environment variable {key} must be Unicode, got {value:?}");
+                return Err(Failure::Config(vec![fault]));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(variables)
 }
 
 impl Plan {
@@ -78,11 +102,18 @@ impl Plan {
         let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
         let engine =
             Engine::load(&config.model, config.index.as_deref(), n_candidates).map_err(|error| {
-                let (key, error) = match error {
-                    EngineError::Model(error) => ("model", error),
-                    EngineError::Index(error) => ("index", error),
+                let mut fault = |key: &str, error: anyhow::Error| {
+                    faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
                 };
-                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
+                match error {
+                    EngineError::Index(error) => fault("index", error),
+                    EngineError::Model(error) => {
+                        fault("model", error);
+                        if let Some(Err(error)) = config.index.as_deref().map(Index::open) {
+                            fault("index", error.into());
+                        }
+                    }
+                }
             });
         let (Some(uris), Some(mqtt), Ok(engine)) = (uris, mqtt, engine) else {
             return Err(Failure::faults(&faults));
@@ -92,6 +123,15 @@ impl Plan {
             let rule = format!("must be at least the captions kept ({n_captions})");
             let got = Some(engine.n_candidates.to_string());
             faults.push(config.fault("fusion.candidates", rule, got));
+        }
+        if let Some(index) = &engine.index
+            && index.info().n_entries < 10 * n_captions
+        {
+            tracing::warn!(
+                captions = index.info().n_entries,
+                "The caption index is small: of each frame's {n_captions} captions most have \
+                 nothing to do with it, and they count all the same."
+            );
         }
         let mut checked = Vec::new();
         for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
@@ -110,7 +150,12 @@ impl Plan {
             let (settings, uri, classes, rules) = checked;
             PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
         });
-        Ok(Self { cameras: planned.collect(), config, engine, mqtt })
+        let plan = Self { cameras: planned.collect(), config, engine, mqtt };
+        if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
+            let rule = format!("is too small: {error}");
+            return Err(Failure::faults(&[plan.config.fault("mqtt.max_packet_kib", rule, None)]));
+        }
+        Ok(plan)
     }
 
     /// The classes of each camera.
@@ -191,14 +236,16 @@ fn mqtt_settings(config: &Config, faults: &mut Vec<Fault>) -> Option<MqttSetting
 }
 
 fn read_ca(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
-    if MAX_CA_BYTES < size {
-        return Err(anyhow!(
-            "{} must have at most {MAX_CA_BYTES} bytes, got {size}",
-            path.display()
-        ));
+    let name = || path.display().to_string();
+    let metadata = std::fs::metadata(path).with_context(name)?;
+    if !metadata.is_file() {
+        return Err(anyhow!("{} must be a regular file", name()));
     }
-    std::fs::read(path).with_context(|| path.display().to_string())
+    let size = metadata.len();
+    if MAX_CA_BYTES < size {
+        return Err(anyhow!("{} must have at most {MAX_CA_BYTES} bytes, got {size}", name()));
+    }
+    std::fs::read(path).with_context(name)
 }
 
 /// The classes of a camera and the rules that it decides by; `None` when a fault was reported.
@@ -221,7 +268,9 @@ fn classes_and_rules(
     let rules = camera.decision.rules(defaults.enter, defaults.margin, defaults.exit);
     if let Err(error) = Decider::new(rules, &classes, Duration::ZERO) {
         let InvalidRules { key: rule_key, rule, got } = error;
-        let key = format!("{key}.decision.{rule_key}");
+        let (own, common) = (format!("{key}.decision.{rule_key}"), format!("decision.{rule_key}"));
+        // Named where it was set: for this camera, for all of them, or by neither.
+        let key = if !config.is_set(&own) && config.is_set(&common) { common } else { own };
         faults.push(config.fault(&key, format!("must be {rule}"), Some(got)));
         return None;
     }

@@ -108,6 +108,11 @@ fn each_rule_by_itself() {
             "12:00:00",
             "must be a number at least 0.001 and at most 86400, got a date or time",
         ),
+        (
+            "mqtt.host",
+            "\"broker:1883\"",
+            "must be a host name or address without scheme and port, got \"broker:1883\"",
+        ),
         ("mqtt.host", "\"\"", "must be a host name or address without scheme and port, got \"\""),
         ("mqtt.port", "65536", "must be an integer from 1 to 65535, got 65536"),
         ("mqtt.port", "\"1883\"", "must be an integer from 1 to 65535, got \"1883\""),
