@@ -1,10 +1,14 @@
 //! `classify` and `embed` on real pictures.
 
 use std::fs;
+use std::process::Stdio;
 
+use lookout_core::Embedding;
+use lookout_index::IndexBuilder;
 use serde_json::Value;
 
-use crate::support::{root, run};
+use crate::encoder::tiny;
+use crate::support::{Ran, lookout, root, run};
 
 const PICTURES: &str = "models/starter/pictures";
 
@@ -111,6 +115,66 @@ fn a_bad_picture_among_many_is_a_line_and_the_rest_goes_on() {
         assert_eq!(keys, ["picture", "error"]);
         assert_eq!(line["picture"].as_str(), Some(path.as_str()));
         assert!(line["error"].as_str().unwrap().contains(path.as_str()), "{line}");
+    }
+}
+
+#[test]
+fn names_cannot_command_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("a\u{1b}[31m.jpg");
+    fs::copy(root().join(pictures().remove(0)), &good).unwrap();
+    let missing = folder.path().join("b\u{1b}[31m.jpg");
+    let labels = ["classify", "--label", "a cat", "--label", "a dog"];
+    let mut args = labels.to_vec();
+    args.extend([good.to_str().unwrap(), missing.to_str().unwrap()]);
+    let ran = run(&args);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stdout.contains("a\u{fffd}[31m.jpg"), "{:?}", ran.stdout);
+    assert!(ran.stderr.contains("b\u{fffd}[31m.jpg"), "{:?}", ran.stderr);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = lookout()
+        .args(["classify", "--label", "a cat", "--label", "a dog", &pictures()[0]])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn an_index_of_another_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.lidx");
+    let mut builder = IndexBuilder::new("another", 384).unwrap();
+    builder.push("a cat", &Embedding::normalize(vec![1.0; 384]).unwrap(), None).unwrap();
+    builder.write(&path, &|_, _| ()).unwrap();
+    let index = path.to_str().unwrap();
+    let picture = pictures().remove(0);
+    run(&["classify", "--index", index, "--label", "a cat", "--label", "a dog", &picture])
+        .failed(1, &["models/starter and index", "do not fit"]);
+}
+
+#[test]
+fn a_model_that_computes_otherwise_is_refused() {
+    let picture = pictures().remove(0);
+    let sample = r#"{"name":"a cat","embedding":[0.6,0.8,0]}"#;
+    for (pictures, texts) in [(sample, ""), ("", sample)] {
+        let model = tiny(true, |dir| {
+            fs::copy(root().join(&picture), dir.join("samples/a cat")).unwrap();
+            let golden = format!(r#"{{"made_by":"","pictures":[{pictures}],"texts":[{texts}]}}"#);
+            fs::write(dir.join("golden.json"), golden).unwrap();
+        });
+        let model = model.path().to_str().unwrap();
+        let labels = ["--label", "a cat", "--label", "a dog"];
+        let mut args = vec!["classify", "--image-only", "--model", model];
+        args.extend(labels);
+        args.push(&picture);
+        run(&args).failed(1, &["\"a cat\" must have a cosine of at least 0.99999"]);
     }
 }
 

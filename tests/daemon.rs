@@ -191,6 +191,13 @@ fn check_says_good_or_lists_every_fault() {
     run(&["run", "--config", "no-such.toml"]).failed(78, &["no-such.toml"]);
     run(&["check", "--config", path, "--set", "model=no/such/model"])
         .failed(78, &["model", "no/such/model"]);
+    run(&["check", "--config", path, "--set", "fusion.candidates=15"])
+        .failed(78, &["fusion.candidates", "at least the captions kept (16), got 15"]);
+    let ca = site.folder.path().join("ca.pem");
+    fs::write(&ca, vec![b'\n'; (1 << 20) + 1]).unwrap();
+    let ca = format!("mqtt.ca_file={}", ca.display());
+    run(&["check", "--config", path, "--set", "mqtt.tls=true", "--set", &ca])
+        .failed(78, &["mqtt.ca_file", "at most 1048576 bytes, got 1048577"]);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn the_starter_proves_itself() {
 }
 
 /// A copy of the tiny bundle after `edit`, its hashes made right again if `rehash`.
-fn tiny(rehash: bool, edit: impl FnOnce(&Path)) -> tempfile::TempDir {
+pub(crate) fn tiny(rehash: bool, edit: impl FnOnce(&Path)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("samples")).unwrap();
     for name in ["model.toml", "image.onnx", "text.onnx", "words.json", "golden.json"] {
@@ -304,6 +304,28 @@ fn a_machine_that_computes_otherwise_is_found_out() {
     assert!(!check.passed());
     let message = check.ensure().unwrap_err().to_string();
     assert!(message.contains("\"a cat\" must have a cosine of at least 0.99999"), "{message}");
+}
+
+#[test]
+fn golden_embeddings_of_another_dimension_are_refused() {
+    let dir = tiny(true, |dir| {
+        let golden =
+            r#"{"made_by":"","pictures":[],"texts":[{"name":"a cat","embedding":[0.6,0.8]}]}"#;
+        fs::write(dir.join("golden.json"), golden).unwrap();
+    });
+    let err = Golden::open(&Bundle::open(dir.path()).unwrap()).unwrap_err();
+    let source = std::error::Error::source(&err).unwrap().to_string();
+    assert_eq!(source, "\"a cat\" must have 3 numbers, got 2");
+}
+
+#[test]
+fn a_file_beyond_its_limit_is_refused_unread() {
+    let dir = tiny(false, |dir| {
+        let file = fs::File::create(dir.join("golden.json")).unwrap();
+        file.set_len((64 << 20) + 1).unwrap();
+    });
+    let message = Bundle::open(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("golden.json") && message.contains("67108865"), "{message}");
 }
 
 #[test]

@@ -307,7 +307,8 @@ fn jpeg_is_whole(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::Rgb;
+    use image::codecs::png::PngEncoder;
+    use image::{ExtendedColorType, ImageEncoder, Rgb};
 
     /// A picture with detail everywhere, encoded.
     fn encoded(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
@@ -415,7 +416,27 @@ mod tests {
         fs::write(&path, encoded(3, 2, ImageFormat::Png)).unwrap();
         assert_eq!(read_picture(&path, &limits).unwrap().rgb().len(), 18);
         let limits = PictureLimits { max_bytes: 5, ..limits };
-        assert!(read_picture(&path, &limits).is_err());
+        let err = read_picture(&path, &limits).unwrap_err().to_string();
+        // Its whole size, which no byte was read for.
+        let size = fs::metadata(&path).unwrap().len();
+        assert!(err.ends_with(&format!("may have at most 5 bytes, got {size}")), "{err}");
+    }
+
+    #[test]
+    fn the_orientation_in_a_picture_is_applied() {
+        // Little-endian, one entry: orientation 6, a quarter turn.
+        let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let jpeg = encoded(3, 2, ImageFormat::Jpeg);
+        let length = u16::try_from(exif.len() + 8).unwrap().to_be_bytes();
+        let jpeg = [&jpeg[..2], &[0xff, 0xe1], &length, b"Exif\0\0", exif, &jpeg[2..]].concat();
+        let mut png = Vec::new();
+        let mut encoder = PngEncoder::new(&mut png);
+        encoder.set_exif_metadata(exif.to_vec()).unwrap();
+        encoder.write_image(&[0; 18], 3, 2, ExtendedColorType::Rgb8).unwrap();
+        for bytes in [jpeg, png] {
+            let picture = decode(&bytes).unwrap();
+            assert_eq!((picture.width_px(), picture.height_px()), (2, 3));
+        }
     }
 
     proptest::proptest! {

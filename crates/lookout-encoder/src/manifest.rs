@@ -447,6 +447,7 @@ mod tests {
                 "file = \"/image.onnx\"",
                 "`image.file` must be the plain name",
             ),
+            ("file = \"image.onnx\"", "file = \"..\"", "`image.file` must be the plain name"),
             (
                 "layout = \"nchw\"",
                 "layout = \"chwn\"",

@@ -308,6 +308,10 @@ mod tests {
         outbox.acknowledged(4);
         assert!(outbox.is_drained() && outbox.is(&Topic::Status, "b"));
         assert_eq!((outbox.counts().sent, outbox.counts().acknowledged), (5, 4));
+
+        // The next broker may know nothing of it.
+        outbox.disconnected();
+        assert_eq!(outbox.unacknowledged().count(), 2);
     }
 
     #[test]

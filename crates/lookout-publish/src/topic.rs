@@ -47,3 +47,19 @@ impl Topic {
 pub(crate) fn packet_len(name: &str, payload_len: usize) -> usize {
     1 + 4 + 2 + name.len() + 2 + payload_len
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_is_counted_with_its_header() {
+        // As rumqttc counts it, but for the length field, which is 1 to 4 bytes long.
+        for len in [0, 100, 100_000, 3_000_000] {
+            let mut publish = rumqttc::Publish::new("a/b", QoS::AtLeastOnce, vec![0; len]);
+            publish.pkid = 1;
+            let got = packet_len("a/b", len);
+            assert!((publish.size()..=publish.size() + 3).contains(&got), "{len}: {got}");
+        }
+    }
+}

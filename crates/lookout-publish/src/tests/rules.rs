@@ -72,6 +72,28 @@ fn every_rule_names_key_rule_and_value() {
     }
 }
 
+/// One past each limit, and what must not be inside a text.
+#[test]
+fn limits_and_texts_are_checked_at_their_edges() {
+    let hour = Duration::from_secs(3600);
+    for (got, key) in [
+        (error(|it| it.host = "x".repeat(254)), "host"),
+        (error(|it| it.host = "a b".into()), "host"),
+        (error(|it| it.host = "a\u{7}b".into()), "host"),
+        (error(|it| it.host = "mqtt://a".into()), "host"),
+        (error(|it| it.base_topic = "x".repeat(257)), "base_topic"),
+        (error(|it| it.base_topic = "a\0b".into()), "base_topic"),
+        (error(|it| it.client_id = "x".repeat(257)), "client_id"),
+        (error(|it| it.user = Some(String::new())), "user"),
+        (error(|it| it.user = Some("x".repeat(1025))), "user"),
+        (error(|it| it.keep_alive = Duration::from_secs(65_536)), "keep_alive"),
+        (error(|it| it.max_packet_bytes = 256 * 1024 * 1024 + 1), "max_packet_bytes"),
+        (error(|it| it.max_retry_wait = hour + Duration::from_nanos(1)), "max_retry_wait"),
+    ] {
+        assert!(got.starts_with(&format!("`{key}` must be ")), "{key}: {got}");
+    }
+}
+
 #[test]
 fn a_password_is_never_shown() {
     let secret = "hunter2".repeat(200);
@@ -96,12 +118,16 @@ fn a_ca_file_has_to_hold_certificates() {
 
 #[test]
 fn names_and_sizes_that_cannot_work_are_refused() {
-    let cameras = BTreeMap::from([(id("status"), Arc::new(classes()))]);
-    let started = Publisher::start(settings(1883), &info(), cameras, Arc::new(StillClock));
-    assert_eq!(
-        started.err().unwrap().to_string(),
-        "`cameras` must be ids other than the reserved `status` and `info`, got status"
-    );
+    for reserved in ["status", "info"] {
+        let cameras = BTreeMap::from([(id(reserved), Arc::new(classes()))]);
+        let started = Publisher::start(settings(1883), &info(), cameras, Arc::new(StillClock));
+        assert_eq!(
+            started.err().unwrap().to_string(),
+            format!(
+                "`cameras` must be ids other than the reserved `status` and `info`, got {reserved}"
+            )
+        );
+    }
     let info = NodeInfo { version: "x".repeat(20_000), ..info() };
     let settings = MqttSettings { max_packet_bytes: 16 * 1024, ..settings(1883) };
     let started = Publisher::start(settings, &info, super::cameras(), Arc::new(StillClock));
