@@ -152,6 +152,32 @@ fn a_camera_that_is_away_says_so_and_is_found_again() {
 }
 
 #[test]
+fn each_camera_has_its_own_labels() {
+    let mosquitto = Mosquitto::start();
+    let site = Site::new(mosquitto.port(), "dir:pictures?fps=4");
+    let text = fs::read_to_string(site.config()).unwrap().replace(
+        "uri = \"dir:nowhere\"\n            enabled = false",
+        "uri = \"dir:pictures?fps=4\"\nmax_fps = 20\n\
+         labels = [\"a stove\", \"an airplane\"]\nnegatives = [\"a brown bear\"]",
+    );
+    fs::write(site.config(), text).unwrap();
+    let (mut daemon, log) = site.run();
+    let messages = mosquitto.subscribe();
+    let evidence = |camera: &str, picture: &str| {
+        let topic = format!("lookout/test/{camera}/evidence");
+        let it = messages.until(|it| it.topic == topic && it.json()["picture"] == picture).json();
+        let scores = it["image"]["scores"].as_object().unwrap().clone();
+        scores.keys().next().unwrap().clone()
+    };
+    assert_eq!(evidence("yard", "coco_000000000285.jpg"), "a_bear");
+    assert_eq!(evidence("shed", "coco_000000000285.jpg"), "a_brown_bear");
+    assert_eq!(evidence("yard", "coco_000000030213.jpg"), "a_kitchen");
+    assert_eq!(evidence("shed", "coco_000000030213.jpg"), "a_stove");
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
+}
+
+#[test]
 fn a_stop_without_a_broker_ends_too() {
     let site = Site::new(free_port(), "dir:pictures?fps=4");
     let (mut daemon, log) = site.run();
