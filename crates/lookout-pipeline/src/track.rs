@@ -8,9 +8,9 @@ use lookout_core::{
     Picture, Snapshot, Stamp, State,
 };
 
+use crate::CameraCounters;
 use crate::gate::{Gate, GateRules};
 use crate::repeats::Repeats;
-use crate::{CameraCounters, Counts};
 
 /// What a camera's [`Track`] is made of.
 pub struct TrackSettings {
@@ -61,11 +61,6 @@ impl Track {
             seq: 0,
             sent: None,
         }
-    }
-
-    /// What happened to the camera's frames so far.
-    pub fn counts(&self) -> Counts {
-        self.counters.counts()
     }
 
     /// Decides without evaluating `picture` if it shows nothing new; `None`: evaluate it.

@@ -37,6 +37,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
             checks.len() - n_failed,
             checks.len(),
         ))?;
+        output::line(format!("from     {}\nlicense  {}", bundle.origin(), bundle.license()))?;
     }
     if n_failed == 0 {
         return Ok(());
