@@ -11,8 +11,8 @@ use lookout_capture::{OpenOptions, PictureLimits, WorkerCommand};
 use lookout_core::{CameraStatus, CaptionSearch, Clock, Decider, Id, Publish, Stop, stop_pair};
 use lookout_index::Index;
 use lookout_pipeline::{
-    Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, Supervisor, Track,
-    TrackSettings, mailboxes,
+    Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, Report, Supervisor,
+    Track, TrackSettings, mailboxes,
 };
 use lookout_publish::{LinkSnapshot, Publisher};
 
@@ -106,11 +106,10 @@ pub(crate) fn serve(
     for (camera, counters) in &counters {
         tracing::info!(%camera, frames = %counters.counts(), "Camera ended.");
     }
+    let end = describe(&report).map_or(Ok(()), |it| Err(Failure::Other(anyhow!(it))));
     if !report.stuck.is_empty() {
-        return Err(Failure::Other(anyhow!(
-            "still running when the end was forced: {}",
-            report.stuck.join(", ")
-        )));
+        // Nobody wants to wait longer; the broker says `offline` by the will.
+        return end;
     }
     let began = *stop_began.lock().unwrap_or_else(PoisonError::into_inner);
     let used = began.map_or(Duration::ZERO, |it| clock.monotonic().saturating_sub(it));
@@ -131,12 +130,17 @@ pub(crate) fn serve(
             "The broker did not acknowledge everything before the end."
         );
     }
-    if report.failed.is_empty() {
-        return Ok(());
-    }
-    let failed: Vec<String> =
+    end
+}
+
+/// Who failed and why, and who was still running; `None` after a clean stop.
+fn describe(report: &Report) -> Option<String> {
+    let mut parts: Vec<String> =
         report.failed.iter().map(|(stage, error)| format!("{stage}: {error}")).collect();
-    Err(Failure::Other(anyhow!(failed.join("; "))))
+    if !report.stuck.is_empty() {
+        parts.push(format!("still running when the end was forced: {}", report.stuck.join(", ")));
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 /// Starts the infer stage and one stage a camera; returns the counters of each camera.
@@ -259,4 +263,20 @@ fn status_line(link: &LinkSnapshot, n_cameras: usize, index_is_damaged: bool) ->
         line += ", caption index damaged";
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_of_a_failure_is_told_beside_who_was_stuck() {
+        assert_eq!(describe(&Report::default()), None);
+        let report = Report {
+            failed: vec![("infer".to_owned(), "broken encoder".into())],
+            stuck: vec!["camera yard".to_owned()],
+        };
+        let told = "infer: broken encoder; still running when the end was forced: camera yard";
+        assert_eq!(describe(&report).as_deref(), Some(told));
+    }
 }
