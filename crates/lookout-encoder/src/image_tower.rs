@@ -1,10 +1,9 @@
 //! Pictures to embeddings.
 
 use lookout_core::{Embedding, ImageEncoder, Picture, PortError};
-use tract_onnx::prelude::*;
 
-use crate::model::Model;
 use crate::preprocess::{ImageRule, Layout, preprocess};
+use crate::runtime::{Input, InputKind, InputSpec, Model, Runtime, Signature, repeat_last};
 use crate::{Bundle, EncoderError};
 
 /// A loaded image tower.
@@ -14,37 +13,60 @@ pub struct ImageTower {
 }
 
 impl ImageTower {
-    /// Loads the bundle's image tower. Its file is hashed before tract sees it.
+    /// Loads the bundle's image tower on the CPU, for one picture a run. Its file is hashed before
+    /// tract sees it.
     pub fn load(bundle: &Bundle) -> Result<Self, EncoderError> {
+        Self::load_on(bundle, &Runtime::cpu(), 1)
+    }
+
+    /// Loads the bundle's image tower on `runtime`, for `batch` pictures a run, at least 1.
+    pub fn load_on(bundle: &Bundle, runtime: &Runtime, batch: usize) -> Result<Self, EncoderError> {
         let spec = &bundle.manifest.image;
         let rule = spec.rule.clone();
-        let fact = f32::fact(shape(&rule));
-        let file = bundle.read(&spec.file)?;
-        let model = Model::load(file, &[(&spec.input, fact)], &spec.output, bundle.dimension())?;
-        Ok(Self { model, rule })
+        let rows = batch.max(1);
+        let side = rule.size_px as usize;
+        let shape = match rule.layout {
+            Layout::Nchw => vec![rows, 3, side, side],
+            Layout::Nhwc => vec![rows, side, side, 3],
+        };
+        let signature = Signature {
+            inputs: vec![InputSpec { name: spec.input.clone(), kind: InputKind::F32, shape }],
+            output: spec.output.clone(),
+            dimension: bundle.dimension(),
+            rows,
+        };
+        Ok(Self { model: runtime.load(bundle, &spec.file, signature)?, rule })
+    }
+
+    /// What computes it, for people.
+    pub fn describe(&self) -> String {
+        self.model.describe()
     }
 
     /// The embedding of `picture`.
     pub fn encode(&mut self, picture: &Picture) -> Result<Embedding, EncoderError> {
-        self.encode_values(&preprocess(picture, &self.rule)?)
+        let mut embeddings = self.encode_batch(std::slice::from_ref(picture))?;
+        Ok(embeddings.swap_remove(0))
     }
 
-    fn encode_values(&mut self, values: &[f32]) -> Result<Embedding, EncoderError> {
-        let input = self.model.tensor(&shape(&self.rule), values)?;
-        self.model.run(tvec![input])
+    /// The embeddings of `pictures`, in their order, as many a run as the tower was loaded for.
+    /// A run with fewer repeats the last one.
+    pub fn encode_batch(&mut self, pictures: &[Picture]) -> Result<Vec<Embedding>, EncoderError> {
+        let mut embeddings = Vec::with_capacity(pictures.len());
+        for batch in pictures.chunks(self.model.rows()) {
+            let mut values = Vec::new();
+            for picture in batch {
+                values.append(&mut preprocess(picture, &self.rule)?);
+            }
+            repeat_last(&mut values, batch.len(), self.model.rows());
+            embeddings.append(&mut self.model.run(&[Input::F32(&values)], batch.len())?);
+        }
+        Ok(embeddings)
     }
 }
 
 impl ImageEncoder for ImageTower {
     fn encode_image(&mut self, picture: &Picture) -> Result<Embedding, PortError> {
         self.encode(picture).map_err(|err| PortError::new(err.disposition(), err))
-    }
-}
-
-fn shape(rule: &ImageRule) -> [usize; 4] {
-    let side = rule.size_px as usize;
-    match rule.layout {
-        Layout::Nchw => [1, 3, side, side],
-        Layout::Nhwc => [1, side, side, 3],
     }
 }

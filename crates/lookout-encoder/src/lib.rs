@@ -12,8 +12,8 @@ mod error;
 mod golden;
 mod image_tower;
 mod manifest;
-mod model;
 mod preprocess;
+mod runtime;
 mod text_tower;
 
 pub use bundle::Bundle;
@@ -22,4 +22,5 @@ pub use golden::{Golden, SampleCheck};
 pub use image_tower::ImageTower;
 pub use manifest::DecisionDefaults;
 pub use preprocess::{ImageRule, Layout, preprocess, resize_and_crop};
+pub use runtime::Runtime;
 pub use text_tower::TextTower;

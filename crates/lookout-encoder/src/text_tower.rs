@@ -7,12 +7,11 @@ use tokenizers::{
     PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationDirection,
     TruncationParams, TruncationStrategy,
 };
-use tract_onnx::prelude::*;
 
 use crate::bundle::BundleFile;
 use crate::error::{LOAD, RUN};
 use crate::manifest::TextSpec;
-use crate::model::{Model, guard};
+use crate::runtime::{Input, InputKind, InputSpec, Model, Runtime, Signature, guard, repeat_last};
 use crate::{Bundle, EncoderError};
 
 /// A loaded text tower with its tokenizer.
@@ -27,29 +26,67 @@ impl TextTower {
     /// work on a text that is cut to the context length anyway.
     pub const MAX_TEXT_BYTES: usize = 64 << 10;
 
-    /// Loads the bundle's text tower. Its files are hashed before any library sees them.
+    /// Loads the bundle's text tower on the CPU, for one text a run. Its files are hashed before
+    /// any library sees them.
     pub fn load(bundle: &Bundle) -> Result<Self, EncoderError> {
+        Self::load_on(bundle, &Runtime::cpu(), 1)
+    }
+
+    /// Loads the bundle's text tower on `runtime`, for `batch` texts a run, at least 1.
+    pub fn load_on(bundle: &Bundle, runtime: &Runtime, batch: usize) -> Result<Self, EncoderError> {
         let spec = &bundle.manifest.text;
         let tokens = Tokens::load(bundle.read(&spec.tokenizer)?, spec)?;
-        let fact = i64::fact([1, spec.context_length]);
+        let rows = batch.max(1);
+        let input = |name: &String| InputSpec {
+            name: name.clone(),
+            kind: InputKind::I64,
+            shape: vec![rows, spec.context_length],
+        };
         let names = [Some(&spec.ids_input), spec.mask_input.as_ref()];
-        let inputs: Vec<(&str, TypedFact)> =
-            names.into_iter().flatten().map(|name| (name.as_str(), fact.clone())).collect();
-        let file = bundle.read(&spec.file)?;
-        let model = Model::load(file, &inputs, &spec.output, bundle.dimension())?;
+        let signature = Signature {
+            inputs: names.into_iter().flatten().map(input).collect(),
+            output: spec.output.clone(),
+            dimension: bundle.dimension(),
+            rows,
+        };
+        let model = runtime.load(bundle, &spec.file, signature)?;
         Ok(Self { model, tokens, has_mask: spec.mask_input.is_some() })
+    }
+
+    /// What computes it, for people.
+    pub fn describe(&self) -> String {
+        self.model.describe()
     }
 
     /// The embedding of `text`. A text beyond the model's context length is cut, its end token
     /// kept; one without content, or beyond [`Self::MAX_TEXT_BYTES`], is an error.
     pub fn encode_text(&mut self, text: &str) -> Result<Embedding, EncoderError> {
-        let (ids, mask) = self.tokens.encode(text)?;
-        let shape = [1, ids.len()];
-        let mut inputs = tvec![self.model.tensor(&shape, &ids)?];
-        if self.has_mask {
-            inputs.push(self.model.tensor(&shape, &mask)?);
+        let mut embeddings = self.encode_texts(&[text])?;
+        Ok(embeddings.swap_remove(0))
+    }
+
+    /// The embeddings of `texts`, in their order, as many a run as the tower was loaded for. A run
+    /// with fewer repeats the last one. Errors are those of [`Self::encode_text`].
+    pub fn encode_texts<T: AsRef<str>>(
+        &mut self,
+        texts: &[T],
+    ) -> Result<Vec<Embedding>, EncoderError> {
+        let rows = self.model.rows();
+        let mut embeddings = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(rows) {
+            let (mut ids, mut mask) = (Vec::new(), Vec::new());
+            for text in batch {
+                let (mut text_ids, mut text_mask) = self.tokens.encode(text.as_ref())?;
+                ids.append(&mut text_ids);
+                mask.append(&mut text_mask);
+            }
+            repeat_last(&mut ids, batch.len(), rows);
+            repeat_last(&mut mask, batch.len(), rows);
+            let inputs = [Input::I64(&ids), Input::I64(&mask)];
+            let inputs = if self.has_mask { &inputs[..] } else { &inputs[..1] };
+            embeddings.append(&mut self.model.run(inputs, batch.len())?);
         }
-        self.model.run(inputs)
+        Ok(embeddings)
     }
 }
 

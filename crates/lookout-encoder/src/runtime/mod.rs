@@ -1,0 +1,173 @@
+//! Where a tower's model runs: one small interface, one file for each way to fill it.
+//!
+//! A [`Runtime`] makes a [`Model`] from a file of a bundle and the [`Signature`] that the manifest
+//! gives it. What a [`Session`] returns is checked and normalized here, so that a runtime does
+//! nothing but multiply.
+
+mod cpu;
+mod tract;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lookout_core::Embedding;
+
+use crate::bundle::BundleFile;
+use crate::{Bundle, EncoderError};
+
+/// What loads models. It is shared by everything that it loads.
+pub(crate) trait Backend: Send + Sync {
+    /// Loads `file`, which has passed its hash. Fails unless it takes the inputs and gives the
+    /// output of `signature`.
+    fn load(
+        &self,
+        file: BundleFile,
+        signature: &Signature,
+    ) -> Result<Box<dyn Session>, EncoderError>;
+
+    /// The device and the library, for people.
+    fn describe(&self) -> String;
+}
+
+/// A loaded model with fixed shapes.
+pub(crate) trait Session: Send {
+    /// Runs the model on one value for each input of its signature, in their order and of their
+    /// lengths. Returns the output row by row.
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<f32>, EncoderError>;
+
+    /// What computes it, kernels included where they are known; for people.
+    fn describe(&self) -> String;
+}
+
+/// What a model must take and give. The first axis of everything counts rows: pictures or texts.
+#[derive(Clone, Debug)]
+pub(crate) struct Signature {
+    pub(crate) inputs: Vec<InputSpec>,
+    /// Name of the output, `rows` rows of `dimension` numbers.
+    pub(crate) output: String,
+    pub(crate) dimension: usize,
+    /// Rows of one run; at least 1.
+    pub(crate) rows: usize,
+}
+
+/// One input of a [`Signature`].
+#[derive(Clone, Debug)]
+pub(crate) struct InputSpec {
+    pub(crate) name: String,
+    pub(crate) kind: InputKind,
+    /// Shape with the rows in front.
+    pub(crate) shape: Vec<usize>,
+}
+
+/// The type of an input's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputKind {
+    F32,
+    I64,
+}
+
+/// The values of one input, the last axis fastest.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Input<'a> {
+    F32(&'a [f32]),
+    I64(&'a [i64]),
+}
+
+/// The place where towers run. Clones are the same place.
+#[derive(Clone)]
+pub struct Runtime {
+    backend: Arc<dyn Backend>,
+}
+
+impl Runtime {
+    /// The CPU, one thread.
+    pub fn cpu() -> Self {
+        Self { backend: Arc::new(cpu::Cpu) }
+    }
+
+    /// The device and the library, for people.
+    pub fn describe(&self) -> String {
+        self.backend.describe()
+    }
+
+    /// Loads the file `name` of `bundle`.
+    pub(crate) fn load(
+        &self,
+        bundle: &Bundle,
+        name: &str,
+        signature: Signature,
+    ) -> Result<Model, EncoderError> {
+        let file = bundle.read(name)?;
+        let path = file.path.clone();
+        let session = self.backend.load(file, &signature)?;
+        Ok(Model { path, session, signature })
+    }
+}
+
+/// A loaded tower: fixed inputs to embeddings.
+pub(crate) struct Model {
+    path: PathBuf,
+    session: Box<dyn Session>,
+    signature: Signature,
+}
+
+impl Model {
+    /// Rows of one run.
+    pub(crate) fn rows(&self) -> usize {
+        self.signature.rows
+    }
+
+    /// What computes it, for people.
+    pub(crate) fn describe(&self) -> String {
+        self.session.describe()
+    }
+
+    /// The embeddings of the first `n` rows.
+    pub(crate) fn run(
+        &mut self,
+        inputs: &[Input<'_>],
+        n: usize,
+    ) -> Result<Vec<Embedding>, EncoderError> {
+        let Signature { dimension, rows, .. } = self.signature;
+        let values = self.session.run(inputs)?;
+        if values.len() != rows * dimension {
+            let (path, got) = (self.path.clone(), vec![values.len()]);
+            return Err(EncoderError::OutputShape { path, expected: dimension, got });
+        }
+        let embedding = |row: &[f32]| {
+            Embedding::normalize(row.to_vec())
+                .map_err(|source| EncoderError::Output { path: self.path.clone(), source })
+        };
+        values.chunks_exact(dimension).take(n).map(embedding).collect()
+    }
+}
+
+/// Fills `values`, which hold `n` rows, up to `rows` with copies of the last one.
+pub(crate) fn repeat_last<T: Clone>(values: &mut Vec<T>, n: usize, rows: usize) {
+    let start = values.len() - values.len() / n;
+    let last = values[start..].to_vec();
+    for _ in n..rows {
+        values.extend_from_slice(&last);
+    }
+}
+
+/// Runs `body`, which handles outside bytes in a library that may panic on them.
+pub(crate) fn guard<T>(
+    path: &Path,
+    action: &'static str,
+    body: impl FnOnce() -> T,
+) -> Result<T, EncoderError> {
+    // Nothing that `body` changes outlives a panic: what it makes is dropped with it.
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| EncoderError::Panicked {
+        path: path.to_owned(),
+        action,
+        message: panic_message(panic.as_ref()),
+    })
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,87 @@
+//! What the runtimes made of tract share: reading an ONNX file, and running what became of it.
+
+use std::io::Cursor;
+use std::path::PathBuf;
+
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::runtime::Runnable;
+
+use crate::EncoderError;
+use crate::bundle::BundleFile;
+use crate::error::{LOAD, RUN};
+use crate::runtime::{Input, InputKind, Session, Signature, guard};
+
+/// Reads an ONNX file as a model with the inputs, in their order and shapes, and the output of
+/// `signature`.
+pub(crate) fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<InferenceModel> {
+    // Files that name their batch dimension cannot be pinned to a number of rows while the shapes
+    // written beside the graph are believed.
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    let mut model = onnx.model_for_read(&mut Cursor::new(bytes))?;
+    model.select_inputs_by_name(signature.inputs.iter().map(|it| &it.name))?;
+    model.select_outputs_by_name([&signature.output])?;
+    for (idx, input) in signature.inputs.iter().enumerate() {
+        let fact = match input.kind {
+            InputKind::F32 => f32::fact(&input.shape),
+            InputKind::I64 => i64::fact(&input.shape),
+        };
+        model.set_input_fact(idx, fact.into())?;
+    }
+    Ok(model)
+}
+
+/// A model that tract runs, wherever.
+pub(crate) struct TractSession {
+    path: PathBuf,
+    runnable: Box<dyn Runnable>,
+    shapes: Vec<Vec<usize>>,
+    description: String,
+}
+
+impl TractSession {
+    /// Lets `prepare` make a model of the file's bytes and checks its output against `signature`.
+    pub(crate) fn load(
+        file: BundleFile,
+        signature: &Signature,
+        description: String,
+        prepare: impl FnOnce(Vec<u8>) -> TractResult<Box<dyn Runnable>>,
+    ) -> Result<Self, EncoderError> {
+        let BundleFile { path, bytes } = file;
+        let runnable = guard(&path, LOAD, || prepare(bytes))?.map_err(|err| {
+            EncoderError::Model { path: path.clone(), action: LOAD, source: err.into() }
+        })?;
+        let fact = runnable.output_fact(0).ok();
+        let shape = fact.and_then(|it| it.shape.as_concrete()).unwrap_or(&[]);
+        if shape != [signature.rows, signature.dimension] {
+            let (expected, got) = (signature.dimension, shape.to_vec());
+            return Err(EncoderError::OutputShape { path, expected, got });
+        }
+        let shapes = signature.inputs.iter().map(|it| it.shape.clone()).collect();
+        Ok(Self { path, runnable, shapes, description })
+    }
+}
+
+impl Session for TractSession {
+    fn run(&mut self, inputs: &[Input<'_>]) -> Result<Vec<f32>, EncoderError> {
+        let outputs = guard(&self.path, RUN, || {
+            let tensors = inputs.iter().zip(&self.shapes).map(|(input, shape)| {
+                Ok(match input {
+                    Input::F32(values) => Tensor::from_shape(shape, values)?.into_tvalue(),
+                    Input::I64(values) => Tensor::from_shape(shape, values)?.into_tvalue(),
+                })
+            });
+            let outputs = self.runnable.run(tensors.collect::<TractResult<_>>()?)?;
+            let values = outputs[0].try_as_plain_ram()?;
+            TractResult::Ok(values.as_slice::<f32>()?.to_vec())
+        })?;
+        outputs.map_err(|err| EncoderError::Model {
+            path: self.path.clone(),
+            action: RUN,
+            source: err.into(),
+        })
+    }
+
+    fn describe(&self) -> String {
+        self.description.clone()
+    }
+}
