@@ -4,12 +4,12 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
-use lookout_core::{Id, Weighting};
+use lookout_core::{Device, Id, Weighting};
 
 use crate::labels::Words;
 use crate::layers;
 use crate::walk::{Section, Walk, quote};
-use crate::{Camera, Config, ConfigError, Decision, Fusion, Gate, LabelSet, Mqtt};
+use crate::{Camera, Config, ConfigError, Decision, Encoder, Fusion, Gate, LabelSet, Mqtt};
 
 /// A score that something must reach: 0 would accept everything.
 pub(crate) const SCORE: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Included(1.0));
@@ -44,6 +44,7 @@ pub(crate) fn load(
     let model = top.path("model");
     let index = top.path("index");
     let words = Words::read(&mut top);
+    let encoder = encoder(top.section("encoder"));
     let fusion = fusion(top.section("fusion"));
     let decision = decision(top.section("decision"), DECISION);
     let gate = gate(top.section("gate"));
@@ -61,7 +62,26 @@ pub(crate) fn load(
         return Err(ConfigError::unreadable(path, "is incomplete"));
     };
     let file = path.to_owned();
-    Ok(Config { file, node, model, index, fusion, gate, mqtt, cameras, stop_grace, places })
+    Ok(Config {
+        file,
+        node,
+        model,
+        index,
+        encoder,
+        fusion,
+        gate,
+        mqtt,
+        cameras,
+        stop_grace,
+        places,
+    })
+}
+
+fn encoder(mut section: Section<'_>) -> Encoder {
+    let device = section.text("device", Device::RULE, |it| it.parse::<Device>().is_ok());
+    let device = device.and_then(|it| it.parse().ok()).unwrap_or_default();
+    section.finish();
+    Encoder { device }
 }
 
 fn fusion(mut section: Section<'_>) -> Fusion {

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lookout_core::{DecisionRules, Id, Weighting};
+use lookout_core::{DecisionRules, Device, Id, Weighting};
 
 pub use fault::{ConfigError, Fault, Origin};
 pub use labels::LabelSet;
@@ -36,6 +36,8 @@ pub struct Config {
     pub model: PathBuf,
     /// The caption index; `None`: the image alone decides.
     pub index: Option<PathBuf>,
+    /// How the model runs.
+    pub encoder: Encoder,
     /// Fusion of the modalities.
     pub fusion: Fusion,
     /// When a still scene is skipped.
@@ -48,6 +50,13 @@ pub struct Config {
     pub stop_grace: Duration,
     /// Where each value came from.
     places: BTreeMap<String, Origin>,
+}
+
+/// How the model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Encoder {
+    /// Where it runs.
+    pub device: Device,
 }
 
 /// Fusion of image and captions; what is `None` the bundle recommends.

@@ -11,6 +11,7 @@
 mod classes;
 mod classify;
 mod decision;
+mod device;
 mod distribution;
 mod embedding;
 mod frame;
@@ -26,6 +27,7 @@ pub use decision::{
     Change, Decider, DecisionRules, InvalidRules, LastKnown, Outcome, Reason, Snapshot, State,
     Verdict,
 };
+pub use device::{Device, UnknownDevice};
 pub use distribution::{Distribution, DistributionError};
 pub use embedding::{Embedding, EmbeddingError};
 pub use frame::{Frame, Picture, PictureError};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use lookout_core::{Disposition, EmbeddingError};
+use lookout_core::{Device, Disposition, EmbeddingError};
 
 /// A foreign error, kept as a source so that its type stays out of the interface.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -80,14 +80,34 @@ pub enum EncoderError {
         /// The hash of the file.
         got: String,
     },
-    /// tract refuses a model or its input.
+    /// The program was built without what a device needs.
+    #[error(
+        "this program was built without support for device \"{device}\"; build it with `cargo build --release --locked -p lookout --features {feature}`, or choose device \"cpu\""
+    )]
+    NotBuilt {
+        /// The device.
+        device: Device,
+        /// The cargo feature.
+        feature: &'static str,
+    },
+    /// A device cannot be used on this machine.
+    #[error("device \"{device}\" cannot be used; {advice}, or choose device \"cpu\"")]
+    Device {
+        /// The device.
+        device: Device,
+        /// What to do.
+        advice: &'static str,
+        /// What is missing.
+        source: BoxError,
+    },
+    /// A runtime refuses a model or its input.
     #[error("cannot {action} {path}")]
     Model {
         /// The model.
         path: PathBuf,
         /// `load` or `run`.
         action: &'static str,
-        /// tract's reason.
+        /// Its reason.
         source: BoxError,
     },
     /// A library panicked on what it was given.
@@ -209,6 +229,8 @@ impl EncoderError {
             | Self::Syntax { .. }
             | Self::Invalid { .. }
             | Self::Hash { .. }
+            | Self::NotBuilt { .. }
+            | Self::Device { .. }
             | Self::Model { .. }
             | Self::Panicked { .. }
             | Self::OutputShape { .. }
@@ -228,4 +250,15 @@ pub(crate) const LOAD: &str = "load";
 
 fn lines(faults: &[Fault]) -> String {
     faults.iter().map(|it| format!("\n  {it}")).collect()
+}
+
+/// An error and its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(it) = cause {
+        text += &format!(": {it}");
+        cause = it.source();
+    }
+    text
 }

@@ -101,8 +101,10 @@ impl Golden {
         tower: &mut TextTower,
         n: usize,
     ) -> Result<Vec<SampleCheck>, EncoderError> {
-        let check = |sample: &Sample| Ok(self.compare(sample, &tower.encode_text(&sample.name)?));
-        self.texts.iter().take(n).map(check).collect()
+        let samples = &self.texts[..n.min(self.texts.len())];
+        let texts: Vec<&str> = samples.iter().map(|it| it.name.as_str()).collect();
+        let embeddings = tower.encode_texts(&texts)?;
+        Ok(samples.iter().zip(&embeddings).map(|(it, got)| self.compare(it, got)).collect())
     }
 
     fn compare(&self, sample: &Sample, embedding: &Embedding) -> SampleCheck {

@@ -33,11 +33,13 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         true => None,
         false => Some(engine::index_path(args.index.as_deref(), &model)?),
     };
-    let mut engine = Engine::load(&model, index.as_deref(), None).map_err(anyhow::Error::from)?;
+    let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
+    let mut engine =
+        Engine::load(&runtime, &model, index.as_deref(), None).map_err(anyhow::Error::from)?;
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
-    let embeddings = engine::compile(&engine.bundle, &[&classes])?.remove(0);
+    let embeddings = engine::compile(&runtime, &engine.bundle, &[&classes])?.remove(0);
     let rules = engine::single_picture_rules(&engine.bundle);
     let decider = Decider::new(rules, &classes, Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?;

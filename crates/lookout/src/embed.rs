@@ -24,6 +24,7 @@ struct ErrorLine<'a> {
 pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     let model = assets::model_dir(args.model.model.as_deref())?;
     let bundle = Bundle::open(&model).map_err(anyhow::Error::from)?;
+    let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
     let mut all_good = true;
     let mut report = |input: &str, result: anyhow::Result<Embedding>| -> anyhow::Result<()> {
         match result {
@@ -46,14 +47,14 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
         }
     };
     if args.text.is_empty() {
-        let mut tower = ImageTower::load(&bundle).map_err(anyhow::Error::from)?;
+        let mut tower = ImageTower::load_on(&bundle, &runtime, 1).map_err(anyhow::Error::from)?;
         for path in &args.pictures {
             let embedding = engine::read(path)
                 .and_then(|it| tower.encode(&it).with_context(|| path.display().to_string()));
             report(&path.to_string_lossy(), embedding)?;
         }
     } else {
-        let mut tower = TextTower::load(&bundle).map_err(anyhow::Error::from)?;
+        let mut tower = TextTower::load_on(&bundle, &runtime, 1).map_err(anyhow::Error::from)?;
         for text in &args.text {
             report(text, tower.encode_text(text).map_err(anyhow::Error::from))?;
         }

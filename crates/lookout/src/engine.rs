@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    Candidate, ClassEmbeddings, ClassSet, Classifier, Embedding, Picture, Scales, Weighting,
+    Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture, Scales, Weighting,
 };
-use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
+use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::Index;
 
 /// N where nothing else is said: enough for K captions after duplicates are gone.
@@ -18,6 +18,7 @@ const DEFAULT_CANDIDATES: usize = lookout_index::DEFAULT_CANDIDATES;
 /// Encoder and index of one embedding space.
 pub(crate) struct Engine {
     pub(crate) bundle: Bundle,
+    pub(crate) runtime: Runtime,
     pub(crate) tower: ImageTower,
     pub(crate) index: Option<Index>,
     /// N, the candidates asked of the index.
@@ -43,17 +44,18 @@ impl Engine {
     /// Loads both and checks that they agree, and that this machine computes the bundle's first
     /// golden embedding.
     pub(crate) fn load(
+        runtime: &Runtime,
         model: &Path,
         index: Option<&Path>,
         n_candidates: Option<usize>,
     ) -> Result<Self, EngineError> {
-        let (bundle, tower) = load_model(model).map_err(EngineError::Model)?;
+        let (bundle, tower) = load_model(runtime, model).map_err(EngineError::Model)?;
         let n_candidates = n_candidates.unwrap_or(DEFAULT_CANDIDATES.max(bundle.n_captions()));
         let index = index
             .map(|path| open_index(path, &bundle, n_candidates))
             .transpose()
             .map_err(EngineError::Index)?;
-        Ok(Self { bundle, tower, index, n_candidates })
+        Ok(Self { bundle, runtime: runtime.clone(), tower, index, n_candidates })
     }
 
     /// The candidates for an image; none without an index.
@@ -65,9 +67,20 @@ impl Engine {
     }
 }
 
-fn load_model(model: &Path) -> anyhow::Result<(Bundle, ImageTower)> {
+/// Opens a device, and says where the model will run and why.
+pub(crate) fn open(device: Device) -> Result<Runtime, EncoderError> {
+    let runtime = Runtime::open(device)?;
+    let on = runtime.describe();
+    match runtime.fallback() {
+        Some(reason) => tracing::info!(on, "The model runs on the CPU: {reason}"),
+        None => tracing::info!(on, "The model runs on device {device}."),
+    }
+    Ok(runtime)
+}
+
+fn load_model(runtime: &Runtime, model: &Path) -> anyhow::Result<(Bundle, ImageTower)> {
     let bundle = Bundle::open(model)?;
-    let mut tower = ImageTower::load(&bundle)?;
+    let mut tower = ImageTower::load_on(&bundle, runtime, 1)?;
     for check in Golden::open(&bundle)?.check_pictures(&mut tower, 1, |path| Ok(read(path)?))? {
         check.ensure()?;
     }
@@ -107,8 +120,12 @@ pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<P
 
 /// Embeds the prompts of every class. The text tower is loaded for this alone and released, and
 /// a prompt that several sets share is embedded once.
-pub(crate) fn compile(bundle: &Bundle, sets: &[&ClassSet]) -> anyhow::Result<Vec<ClassEmbeddings>> {
-    let mut tower = TextTower::load(bundle)?;
+pub(crate) fn compile(
+    runtime: &Runtime,
+    bundle: &Bundle,
+    sets: &[&ClassSet],
+) -> anyhow::Result<Vec<ClassEmbeddings>> {
+    let mut tower = TextTower::load_on(bundle, runtime, 1)?;
     for check in Golden::open(bundle)?.check_texts(&mut tower, 1)? {
         check.ensure()?;
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use lookout_encoder::{Bundle, ImageTower, TextTower};
+use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
 use lookout_index::{Captions, Index, IndexBuilder, IndexError, IndexInfo, Section, read_captions};
 use serde::Serialize;
 
@@ -25,14 +25,23 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     }
     let Captions { texts, n_skipped, skipped } = read_captions(&args.captions)?;
     let bundle = Bundle::open(&assets::model_dir(args.model.model.as_deref())?)?;
-    let mut tower = TextTower::load(&bundle)?;
+    let runtime = engine::open(args.device.device)?;
+    let batch = args.batch.map_or_else(|| runtime.batch(), usize::from);
+    let mut tower = TextTower::load_on(&bundle, &runtime, batch).with_context(|| {
+        format!("for batches of {batch}; a model that takes one text at a time needs --batch 1")
+    })?;
+    for check in Golden::open(&bundle)?.check_texts(&mut tower, usize::MAX)? {
+        check.ensure()?;
+    }
     let mut builder = IndexBuilder::new(bundle.space(), bundle.dimension())?;
 
     let embedding = bar("embedding captions", texts.len());
-    for text in &texts {
-        let vector = tower.encode_text(text).with_context(|| format!("caption {text:?}"))?;
-        builder.push(text, &vector, None)?;
-        embedding.inc(1);
+    for batch in texts.chunks(batch) {
+        let vectors = tower.encode_texts(batch).with_context(|| format!("captions {batch:?}"))?;
+        for (text, vector) in batch.iter().zip(&vectors) {
+            builder.push(text, vector, None)?;
+        }
+        embedding.inc(batch.len() as u64);
     }
     embedding.finish();
     drop(tower);
@@ -169,7 +178,8 @@ fn search_index(args: &IndexSearchArgs) -> anyhow::Result<()> {
     let path = engine::index_path(args.index.as_deref(), &model)?;
     let n = usize::from(args.count);
     let index = engine::open_index(&path, &bundle, n)?;
-    let mut tower = ImageTower::load(&bundle)?;
+    let runtime = engine::open(args.device.device)?;
+    let mut tower = ImageTower::load_on(&bundle, &runtime, 1)?;
     let image = tower
         .encode(&engine::read(&args.picture)?)
         .with_context(|| args.picture.display().to_string())?;

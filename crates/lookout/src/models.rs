@@ -1,6 +1,9 @@
 //! `lookout models verify`: are the files those of the bundle, and does this machine compute what
 //! another runtime computed?
 
+use std::path::Path;
+
+use lookout_core::Device;
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, SampleCheck, TextTower};
 use serde::Serialize;
 
@@ -18,7 +21,8 @@ struct Line<'a> {
 
 pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let model = assets::model_dir(args.model.as_deref())?;
-    let (bundle, checks) = checks(&model).map_err(anyhow::Error::from)?;
+    let (bundle, runs_on, checks) =
+        checks(&model, args.device.device).map_err(anyhow::Error::from)?;
     let n_failed = checks.iter().filter(|it| !it.passed()).count();
     for check in &checks {
         let SampleCheck { sample, cosine, min_cosine } = check;
@@ -37,7 +41,11 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
             checks.len() - n_failed,
             checks.len(),
         ))?;
-        output::line(format!("from     {}\nlicense  {}", bundle.origin(), bundle.license()))?;
+        output::line(format!(
+            "run by   {runs_on}\nfrom     {}\nlicense  {}",
+            bundle.origin(),
+            bundle.license()
+        ))?;
     }
     if n_failed == 0 {
         return Ok(());
@@ -46,14 +54,20 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     Err(Failure::Partial)
 }
 
-fn checks(model: &std::path::Path) -> Result<(Bundle, Vec<SampleCheck>), EncoderError> {
+fn checks(
+    model: &Path,
+    device: Device,
+) -> Result<(Bundle, String, Vec<SampleCheck>), EncoderError> {
+    let runtime = engine::open(device)?;
     let bundle = Bundle::open(model)?;
     bundle.verify_files()?;
     let golden = Golden::open(&bundle)?;
-    let mut tower = ImageTower::load(&bundle)?;
+    let mut tower = ImageTower::load_on(&bundle, &runtime, 1)?;
     let mut checks =
         golden.check_pictures(&mut tower, usize::MAX, |path| Ok(engine::read(path)?))?;
+    let runs_on = tower.describe();
     drop(tower);
-    checks.extend(golden.check_texts(&mut TextTower::load(&bundle)?, usize::MAX)?);
-    Ok((bundle, checks))
+    let mut tower = TextTower::load_on(&bundle, &runtime, runtime.batch())?;
+    checks.extend(golden.check_texts(&mut tower, usize::MAX)?);
+    Ok((bundle, runs_on, checks))
 }

@@ -11,6 +11,7 @@ use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Id, InvalidRules,
 };
+use lookout_encoder::Runtime;
 use lookout_index::Index;
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, Publisher, Secret, Tls};
@@ -52,12 +53,13 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let n_cameras = plan.cameras.len();
     output::line(format!(
-        "{}: good; {n_cameras} camera{}, model {} ({}), {}, broker {} port {}, topics {}/{}/#; \
+        "{}: good; {n_cameras} camera{}, model {} ({}, run by {}), {}, broker {} port {}, topics {}/{}/#; \
          cameras and broker were not tried",
         args.config.display(),
         if n_cameras == 1 { "" } else { "s" },
         plan.config.model.display(),
         plan.engine.bundle.space(),
+        plan.engine.tower.describe(),
         match &plan.engine.index {
             Some(index) => format!("{} captions", index.info().n_entries),
             None => "no caption index".to_owned(),
@@ -71,7 +73,9 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
 }
 
 pub(crate) fn load(args: &ConfigArgs) -> Result<Config, Failure> {
-    Ok(Config::load(&args.config, environment()?, &args.set)?)
+    let device = args.device.map(|it| ("encoder.device".to_owned(), it.to_string()));
+    let flags: Vec<_> = args.set.iter().cloned().chain(device).collect();
+    Ok(Config::load(&args.config, environment()?, &flags)?)
 }
 
 /// The process's variables. One of ours that is not Unicode is a fault; others may be anything.
@@ -100,8 +104,14 @@ impl Plan {
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
         let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
-        let engine =
-            Engine::load(&config.model, config.index.as_deref(), n_candidates).map_err(|error| {
+        // Without its device the model is still checked, on the CPU.
+        let runtime = engine::open(config.encoder.device).unwrap_or_else(|error| {
+            let rule = format!("cannot be used: {:#}", anyhow!(error));
+            faults.push(config.fault("encoder.device", rule, None));
+            Runtime::cpu()
+        });
+        let engine = Engine::load(&runtime, &config.model, config.index.as_deref(), n_candidates)
+            .map_err(|error| {
                 let mut fault = |key: &str, error: anyhow::Error| {
                     faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
                 };
@@ -145,7 +155,7 @@ impl Plan {
             return Err(Failure::faults(&faults));
         }
         let sets: Vec<&ClassSet> = checked.iter().map(|it| &it.2).collect();
-        let compiled = engine::compile(&engine.bundle, &sets)?;
+        let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets)?;
         let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
             let (settings, uri, classes, rules) = checked;
             PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
@@ -172,6 +182,7 @@ impl Plan {
             model: ModelInfo {
                 name: name.unwrap_or_default().to_string_lossy().into_owned(),
                 space: self.engine.bundle.space().to_owned(),
+                run_by: self.engine.tower.describe(),
             },
             index: self.engine.index.as_ref().zip(self.config.index.as_ref()).map(
                 |(index, path)| IndexInfo {

@@ -50,6 +50,7 @@ fn the_readme_has_every_key_and_no_other() {
     let rows = rows("Keys");
     for section in [
         "",
+        "encoder.",
         "fusion.",
         "decision.",
         "gate.",
@@ -94,7 +95,7 @@ fn the_readme_states_every_default() {
         let given = plain(&Fixture::minimal(&[(&key, &default)]));
         assert_eq!(given, minimal, "{key} = {default}");
     }
-    assert_eq!(n_literals, 16);
+    assert_eq!(n_literals, 17);
 }
 
 #[test]

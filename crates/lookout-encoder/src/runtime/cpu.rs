@@ -26,4 +26,9 @@ impl Backend for Cpu {
     fn describe(&self) -> String {
         "tract on the CPU".to_owned()
     }
+
+    fn batch(&self) -> usize {
+        // More rows gain nothing on one thread.
+        1
+    }
 }

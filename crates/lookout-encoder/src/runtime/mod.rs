@@ -5,6 +5,10 @@
 //! nothing but multiply.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(feature = "ort")]
+mod ort;
 mod tract;
 
 use std::any::Any;
@@ -12,9 +16,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lookout_core::Embedding;
+use lookout_core::{Device, Embedding};
 
 use crate::bundle::BundleFile;
+use crate::error::chain;
 use crate::{Bundle, EncoderError};
 
 /// What loads models. It is shared by everything that it loads.
@@ -29,6 +34,9 @@ pub(crate) trait Backend: Send + Sync {
 
     /// The device and the library, for people.
     fn describe(&self) -> String;
+
+    /// How many rows a run should have where many are at hand.
+    fn batch(&self) -> usize;
 }
 
 /// A loaded model with fixed shapes.
@@ -79,12 +87,33 @@ pub(crate) enum Input<'a> {
 #[derive(Clone)]
 pub struct Runtime {
     backend: Arc<dyn Backend>,
+    fallback: Option<String>,
 }
+
+/// Rows of a run on a GPU: enough to keep it busy, and 38 MB of pictures of 224 by 224 px.
+#[cfg(any(feature = "cuda", feature = "ort"))]
+const GPU_BATCH: usize = 64;
 
 impl Runtime {
     /// The CPU, one thread.
     pub fn cpu() -> Self {
-        Self { backend: Arc::new(cpu::Cpu) }
+        Self { backend: Arc::new(cpu::Cpu), fallback: None }
+    }
+
+    /// Opens `device`. Where [`Device::Auto`] finds no GPU that can be used,
+    /// [`Self::fallback`] says why.
+    pub fn open(device: Device) -> Result<Self, EncoderError> {
+        choose(device, open_cuda, open_ort)
+    }
+
+    /// Why [`Device::Auto`] is the CPU; `None` where it is not, or where the device was named.
+    pub fn fallback(&self) -> Option<&str> {
+        self.fallback.as_deref()
+    }
+
+    /// How many inputs a run should have where many are at hand; at least 1.
+    pub fn batch(&self) -> usize {
+        self.backend.batch()
     }
 
     /// The device and the library, for people.
@@ -104,6 +133,47 @@ impl Runtime {
         let session = self.backend.load(file, &signature)?;
         Ok(Model { path, session, signature })
     }
+}
+
+type Opened = Result<Arc<dyn Backend>, EncoderError>;
+
+fn choose(
+    device: Device,
+    cuda: impl FnOnce() -> Opened,
+    ort: impl FnOnce(Device) -> Opened,
+) -> Result<Runtime, EncoderError> {
+    let backend = match device {
+        Device::Cpu => return Ok(Runtime::cpu()),
+        Device::Auto => match cuda() {
+            Ok(backend) => backend,
+            Err(error) => {
+                return Ok(Runtime { fallback: Some(chain(&error)), ..Runtime::cpu() });
+            }
+        },
+        Device::Cuda => cuda()?,
+        Device::OrtCpu | Device::OrtCuda | Device::OrtTensorRt => ort(device)?,
+    };
+    Ok(Runtime { backend, fallback: None })
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda() -> Opened {
+    Ok(Arc::new(cuda::Cuda::open()?))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda() -> Opened {
+    Err(EncoderError::NotBuilt { device: Device::Cuda, feature: "cuda" })
+}
+
+#[cfg(feature = "ort")]
+fn open_ort(device: Device) -> Opened {
+    Ok(Arc::new(ort::Ort::open(device)?))
+}
+
+#[cfg(not(feature = "ort"))]
+fn open_ort(device: Device) -> Opened {
+    Err(EncoderError::NotBuilt { device, feature: "ort" })
 }
 
 /// A loaded tower: fixed inputs to embeddings.
@@ -159,12 +229,17 @@ pub(crate) fn guard<T>(
     action: &'static str,
     body: impl FnOnce() -> T,
 ) -> Result<T, EncoderError> {
-    // Nothing that `body` changes outlives a panic: what it makes is dropped with it.
-    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| EncoderError::Panicked {
+    caught(body).map_err(|message| EncoderError::Panicked {
         path: path.to_owned(),
         action,
-        message: panic_message(panic.as_ref()),
+        message,
     })
+}
+
+/// Runs `body`; a panic in it becomes an error with its message.
+fn caught<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    // Nothing that `body` changes outlives a panic: what it makes is dropped with it.
+    catch_unwind(AssertUnwindSafe(body)).map_err(|panic| panic_message(panic.as_ref()))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

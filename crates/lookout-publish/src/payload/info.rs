@@ -26,6 +26,8 @@ pub struct ModelInfo {
     pub name: String,
     /// Id of its embedding space.
     pub space: String,
+    /// Library and device that run it, for people.
+    pub run_by: String,
 }
 
 /// A caption index.

@@ -67,7 +67,11 @@ fn cameras() -> BTreeMap<Id, Arc<ClassSet>> {
 fn info() -> NodeInfo {
     NodeInfo {
         version: "1.2.3".to_owned(),
-        model: ModelInfo { name: "starter".to_owned(), space: "space-1".to_owned() },
+        model: ModelInfo {
+            name: "starter".to_owned(),
+            space: "space-1".to_owned(),
+            run_by: "an abacus".to_owned(),
+        },
         index: Some(IndexInfo { file: "captions.idx".to_owned(), n_entries: 3 }),
     }
 }

@@ -247,7 +247,8 @@ fn info_of_the_node() {
           "version": "1.2.3",
           "model": {
             "name": "starter",
-            "space": "space-1"
+            "space": "space-1",
+            "run_by": "an abacus"
           },
           "index": {
             "file": "captions.idx",

@@ -1,0 +1,59 @@
+//! tract on an NVIDIA GPU, in float. Driver and CUDA libraries are loaded when the device is
+//! opened; tract compiles its kernels for the GPU at hand then and caches them on disk.
+
+use lookout_core::Device;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{Runtime as TractRuntime, runtime_for_name};
+
+use crate::bundle::BundleFile;
+use crate::runtime::tract::{self, TractSession};
+use crate::runtime::{Backend, GPU_BATCH, Session, Signature, caught};
+use crate::{BoxError, EncoderError};
+
+const ADVICE: &str = "install the NVIDIA driver (580 or later), the CUDA 13 toolkit and cuDNN 9";
+
+/// The first GPU.
+pub(crate) struct Cuda {
+    runtime: &'static dyn TractRuntime,
+}
+
+impl Cuda {
+    /// Finds driver, libraries and GPU, and compiles the kernels unless they are cached.
+    pub(crate) fn open() -> Result<Self, EncoderError> {
+        let opened = caught(|| {
+            let runtime = runtime_for_name("cuda")?.context("tract has no runtime `cuda`")?;
+            // Driver and libraries are there; only a stream tells whether they work together.
+            tract_cuda::with_cuda_stream(|stream| Ok(stream.synchronize()?))?;
+            TractResult::Ok(runtime)
+        });
+        let source: BoxError = match opened {
+            Ok(Ok(runtime)) => return Ok(Self { runtime }),
+            Ok(Err(error)) => error.into(),
+            Err(panic) => panic.into(),
+        };
+        Err(EncoderError::Device { device: Device::Cuda, advice: ADVICE, source })
+    }
+}
+
+impl Backend for Cuda {
+    fn load(
+        &self,
+        file: BundleFile,
+        signature: &Signature,
+    ) -> Result<Box<dyn Session>, EncoderError> {
+        let session = TractSession::load(file, signature, self.describe(), |bytes| {
+            // Decluttering turns the int8 weights into float constants.
+            let model = tract::read(bytes, signature)?.into_typed()?.into_decluttered()?;
+            self.runtime.prepare(model).context("device \"cpu\" may be able to run it")
+        })?;
+        Ok(Box::new(session))
+    }
+
+    fn describe(&self) -> String {
+        "tract on the first CUDA GPU".to_owned()
+    }
+
+    fn batch(&self) -> usize {
+        GPU_BATCH
+    }
+}
