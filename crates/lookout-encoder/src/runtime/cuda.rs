@@ -3,7 +3,9 @@
 
 use lookout_core::Device;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{Runtime as TractRuntime, runtime_for_name};
+use tract_onnx::tract_core::internal::{
+    Runtime as TractRuntime, TractErrorContext, runtime_for_name,
+};
 
 use crate::bundle::BundleFile;
 use crate::runtime::tract::{self, TractSession};

@@ -171,7 +171,7 @@ impl Session for OrtSession {
             let (_, values) = outputs[output.as_str()].try_extract_tensor::<f32>()?;
             ort::Result::Ok(values.to_vec())
         })?;
-        values.map_err(|err| EncoderError::Model {
+        values.map_err(|err: ort::Error| EncoderError::Model {
             path: self.path.clone(),
             action: RUN,
             source: err.into(),
