@@ -37,8 +37,10 @@ const OWNED: &[(&str, &[&str])] = &[
     ("instant-distance", &["lookout-index"]),
     ("nokhwa", &["lookout-capture"]),
     // The demo's broker speaks the protocol with the client's codec.
+    ("ort", &["lookout-encoder"]),
     ("rumqttc", &["lookout-broker", "lookout-publish"]),
     ("tract-core", &["lookout-encoder"]),
+    ("tract-cuda", &["lookout-encoder"]),
     ("tract-onnx", &["lookout-encoder"]),
 ];
 

@@ -5,6 +5,7 @@
 mod classify;
 mod crate_map;
 mod daemon;
+mod devices;
 mod encoder;
 mod hostile;
 mod index;

@@ -86,6 +86,12 @@ fn each_rule_by_itself() {
         ("index", "\"a\\u0000b\"", "must be a path, got \"a\\0b\""),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
+        (
+            "encoder.device",
+            "\"gpu\"",
+            "must be \"auto\", \"cpu\", \"cuda\", \"ort-cpu\", \"ort-cuda\" or \"ort-tensorrt\", got \"gpu\"",
+        ),
+        ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
         ("fusion.weighting", "\"mean\"", "must be \"memoryless\" or \"history\", got \"mean\""),
         ("fusion.window", "5", "has a meaning only with weighting = \"history\""),

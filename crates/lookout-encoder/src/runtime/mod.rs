@@ -246,3 +246,99 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device that is there.
+    struct Fake;
+
+    impl Backend for Fake {
+        fn load(&self, _: BundleFile, _: &Signature) -> Result<Box<dyn Session>, EncoderError> {
+            Err(EncoderError::NotBuilt { device: Device::Auto, feature: "none" })
+        }
+
+        fn describe(&self) -> String {
+            "fake".to_owned()
+        }
+
+        fn batch(&self) -> usize {
+            7
+        }
+    }
+
+    fn there() -> Opened {
+        Ok(Arc::new(Fake))
+    }
+
+    fn missing(device: Device) -> Opened {
+        let source = std::io::Error::other("no driver").into();
+        Err(EncoderError::Device { device, advice: "install it", source })
+    }
+
+    #[test]
+    fn auto_takes_the_gpu_or_says_why_not() {
+        let runtime = choose(Device::Auto, there, missing).unwrap();
+        assert_eq!((runtime.describe().as_str(), runtime.batch()), ("fake", 7));
+        assert_eq!(runtime.fallback(), None);
+
+        let runtime = choose(Device::Auto, || missing(Device::Cuda), |_| there()).unwrap();
+        assert_eq!((runtime.describe().as_str(), runtime.batch()), ("tract on the CPU", 1));
+        assert_eq!(
+            runtime.fallback(),
+            Some("device \"cuda\" cannot be used; install it, or choose device \"cpu\": no driver")
+        );
+    }
+
+    #[test]
+    fn a_device_that_was_named_is_taken_or_an_error() {
+        let runtime = choose(Device::Cuda, there, missing).unwrap();
+        assert_eq!((runtime.describe().as_str(), runtime.fallback()), ("fake", None));
+        let error = choose(Device::Cuda, || missing(Device::Cuda), |_| there()).err().unwrap();
+        assert!(matches!(error, EncoderError::Device { device: Device::Cuda, .. }), "{error}");
+        assert_eq!(error.disposition(), lookout_core::Disposition::Fatal);
+
+        for device in [Device::OrtCpu, Device::OrtCuda, Device::OrtTensorRt] {
+            assert!(choose(device, || missing(device), |_| there()).is_ok(), "{device}");
+            let error = choose(device, there, missing).err().unwrap();
+            let is_it = matches!(error, EncoderError::Device { device: it, .. } if it == device);
+            assert!(is_it, "{device}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_cpu_probes_nothing() {
+        let panics = || -> Opened { panic!("probed") };
+        let runtime = choose(Device::Cpu, panics, |_| panic!("probed")).unwrap();
+        assert_eq!((runtime.describe().as_str(), runtime.fallback()), ("tract on the CPU", None));
+    }
+
+    #[cfg(not(all(feature = "cuda", feature = "ort")))]
+    #[test]
+    fn what_was_left_out_names_the_feature() {
+        for (device, feature, is_there) in [
+            (Device::Cuda, "cuda", cfg!(feature = "cuda")),
+            (Device::OrtCpu, "ort", cfg!(feature = "ort")),
+        ] {
+            if !is_there {
+                let error = Runtime::open(device).err().unwrap().to_string();
+                let advice = format!(
+                    "this program was built without support for device \"{device}\"; build it \
+                     with `cargo build --release --locked -p lookout --features {feature}`, or \
+                     choose device \"cpu\""
+                );
+                assert_eq!(error, advice);
+            }
+        }
+    }
+
+    #[test]
+    fn a_short_run_repeats_its_last_row() {
+        let mut values = vec![1, 2, 3, 4];
+        repeat_last(&mut values, 2, 4);
+        assert_eq!(values, [1, 2, 3, 4, 3, 4, 3, 4]);
+        repeat_last(&mut values, 4, 4);
+        assert_eq!(values.len(), 8);
+    }
+}

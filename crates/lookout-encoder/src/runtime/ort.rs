@@ -52,9 +52,10 @@ impl Ort {
     fn builder(&self) -> ort::Result<SessionBuilder> {
         let builder = OrtModel::builder(&self.environment)?
             .with_intra_threads(1)?
-            // The optimizer computes DequantizeLinear + MatMul on int8 activations, which moves
-            // the embedding.
-            .with_optimization_level(GraphOptimizationLevel::Disable)?;
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            // Otherwise DequantizeLinear + MatMul is computed with activations rounded to int8,
+            // which moves the embedding.
+            .with_config_entry("session.disable_quant_qdq", "1")?;
         Ok(builder.with_execution_providers(self.providers())?)
     }
 
