@@ -1,0 +1,339 @@
+//! Scaled dot-product attention (Vaswani et al., arXiv 1706.03762) as one pass per head: no
+//! matrix of scores is kept, only a block of rows.
+
+use crate::activation::exp;
+use crate::isa::{Isa, per_isa};
+use crate::lanes::Lanes;
+
+/// Rows that are worked on together.
+pub(crate) const ROWS: usize = 6;
+
+/// Shape of the heads in a row: entry `channel` of head `head` stands at `head · dim + channel`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// How many.
+    pub n: usize,
+    /// Channels of each.
+    pub dim: usize,
+}
+
+/// Attention with its scratch memory, which is kept from one use to the next.
+#[derive(Debug)]
+pub struct Attention {
+    isa: Isa,
+    heads: Heads,
+    scale: f32,
+    keys: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+impl Attention {
+    /// `scale` multiplies the scores; usually 1/√dim.
+    pub fn new(isa: Isa, heads: Heads, scale: f32) -> Self {
+        Self { isa, heads, scale, keys: Vec::new(), scores: Vec::new() }
+    }
+
+    /// For each head, out = softmax(scale · queries keysᵀ + mask) values.
+    ///
+    /// All are rows of `heads.n · heads.dim` entries. `mask` has one row of as many entries as
+    /// there are keys for each query, or one row for all; −∞ hides a key, and each query must see
+    /// one.
+    ///
+    /// # Panics
+    ///
+    /// If lengths contradict each other: errors of the caller, not of its input.
+    pub fn run(&mut self, queries: &[f32], keys: &[f32], values: &[f32], mask: Option<&[f32]>, out: &mut [f32]) {
+        let width = self.heads.n * self.heads.dim;
+        assert_ne!(width, 0, "channels");
+        let (n_queries, n_keys) = (queries.len() / width, keys.len() / width);
+        assert_eq!(queries.len(), n_queries * width, "whole rows of queries");
+        assert_eq!(keys.len(), n_keys * width, "whole rows of keys");
+        assert_eq!(values.len(), keys.len(), "as many values as keys");
+        assert_eq!(out.len(), queries.len(), "as many outputs as queries");
+        let (mask, mask_stride) = match mask {
+            Some(mask) if mask.len() == n_keys => (mask.as_ptr(), 0),
+            Some(mask) => {
+                assert_eq!(mask.len(), n_queries * n_keys, "entries of the mask");
+                (mask.as_ptr(), n_keys)
+            }
+            None => (std::ptr::null(), 0),
+        };
+        if n_queries == 0 || n_keys == 0 {
+            out.fill(f32::NAN);
+            return;
+        }
+        // As wide as any instruction set's block of keys.
+        let padded = n_keys.next_multiple_of(32);
+        self.keys.resize(padded * self.heads.dim, 0.0);
+        self.scores.resize(padded * ROWS, 0.0);
+        for head in 0..self.heads.n {
+            let at = head * self.heads.dim;
+            let part = Head {
+                queries: queries[at..].as_ptr(),
+                keys: keys[at..].as_ptr(),
+                values: values[at..].as_ptr(),
+                mask,
+                mask_stride,
+                n_queries,
+                n_keys,
+                dim: self.heads.dim,
+                stride: width,
+                scale: self.scale,
+            };
+            // SAFETY: lengths were checked above; `scratch` and `scores` have room for the keys,
+            // padded to the widest block; the outputs of the heads are disjoint.
+            unsafe {
+                head_isa(
+                    self.isa,
+                    &part,
+                    self.keys.as_mut_ptr(),
+                    self.scores.as_mut_ptr(),
+                    out[at..].as_mut_ptr(),
+                );
+            }
+        }
+    }
+}
+
+/// One head: pointers to its first entry, rows `stride` entries apart.
+struct Head {
+    queries: *const f32,
+    keys: *const f32,
+    values: *const f32,
+    mask: *const f32,
+    mask_stride: usize,
+    n_queries: usize,
+    n_keys: usize,
+    dim: usize,
+    stride: usize,
+    scale: f32,
+}
+
+per_isa! { unsafe fn head_isa = attend(head: &Head, keys: *mut f32, scores: *mut f32, out: *mut f32) }
+
+#[inline(always)]
+unsafe fn attend<V: Lanes>(head: &Head, keys: *mut f32, scores: *mut f32, out: *mut f32) {
+    // SAFETY: the caller vouches for the shapes.
+    unsafe {
+        let block = 2 * V::LEN;
+        let padded = head.n_keys.next_multiple_of(block);
+        transpose(head, keys, block);
+        for first in (0..head.n_queries).step_by(ROWS) {
+            let n_rows = ROWS.min(head.n_queries - first);
+            // The last block repeats its last row; only `n_rows` are written.
+            let mut queries = [head.queries; ROWS];
+            for (row, query) in queries.iter_mut().enumerate() {
+                *query = head.queries.add((first + row.min(n_rows - 1)) * head.stride);
+            }
+            let scale = V::splat(head.scale);
+            for at in (0..padded).step_by(block) {
+                let sums = product::<V, 2>(&queries, keys.add(at * head.dim), block, head.dim);
+                for (row, [left, right]) in sums.into_iter().enumerate() {
+                    let to = scores.add(row * padded + at);
+                    left.mul(scale).store(to);
+                    right.mul(scale).store(to.add(V::LEN));
+                }
+            }
+            let mut shares = [0.0; ROWS];
+            let mut weights = [scores.cast_const(); ROWS];
+            for row in 0..ROWS {
+                let scores = scores.add(row * padded);
+                weights[row] = scores;
+                if row < n_rows {
+                    mask_row(head, first + row, scores);
+                    shares[row] = 1.0 / soften::<V>(scores, head.n_keys);
+                }
+            }
+            let mut at = 0;
+            while at + block <= head.dim {
+                combine::<V, 2>(head, &weights, &shares, first, n_rows, at, out);
+                at += block;
+            }
+            while at + V::LEN <= head.dim {
+                combine::<V, 1>(head, &weights, &shares, first, n_rows, at, out);
+                at += V::LEN;
+            }
+            while at < head.dim {
+                combine::<f32, 1>(head, &weights, &shares, first, n_rows, at, out);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Brings the keys into blocks of `block` keys, channel by channel; missing keys are zero.
+#[inline(always)]
+unsafe fn transpose(head: &Head, to: *mut f32, block: usize) {
+    for first in (0..head.n_keys).step_by(block) {
+        for channel in 0..head.dim {
+            for key in 0..block {
+                // SAFETY: the caller vouches for room for whole blocks and for `n_keys` keys.
+                unsafe {
+                    let value = if first + key < head.n_keys {
+                        head.keys.add((first + key) * head.stride + channel).read()
+                    } else {
+                        0.0
+                    };
+                    to.add((first * head.dim) + channel * block + key).write(value);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of `n` entries times `n` rows of `COLUMNS` vectors, `stride` entries apart.
+#[inline(always)]
+pub(crate) unsafe fn product<V: Lanes, const COLUMNS: usize>(
+    rows: &[*const f32; ROWS],
+    right: *const f32,
+    stride: usize,
+    n: usize,
+) -> [[V; COLUMNS]; ROWS] {
+    // SAFETY: the caller vouches for `n` entries of each row and `n` rows on the right.
+    unsafe {
+        let mut sums = [[V::splat(0.0); COLUMNS]; ROWS];
+        for i in 0..n {
+            let mut vectors = [V::splat(0.0); COLUMNS];
+            for (column, vector) in vectors.iter_mut().enumerate() {
+                *vector = V::load(right.add(i * stride + column * V::LEN));
+            }
+            for (row, sums) in rows.iter().zip(&mut sums) {
+                let factor = V::splat(row.add(i).read());
+                for (sum, vector) in sums.iter_mut().zip(vectors) {
+                    *sum = factor.mul_add(vector, *sum);
+                }
+            }
+        }
+        sums
+    }
+}
+
+#[inline(always)]
+unsafe fn mask_row(head: &Head, query: usize, scores: *mut f32) {
+    if head.mask.is_null() {
+        return;
+    }
+    for key in 0..head.n_keys {
+        // SAFETY: the caller vouches for `n_keys` entries of the mask's row and the scores.
+        unsafe {
+            let mask = head.mask.add(query * head.mask_stride + key).read();
+            scores.add(key).write(scores.add(key).read() + mask);
+        }
+    }
+}
+
+/// Replaces scores by e^(score − greatest); gives their sum.
+#[inline(always)]
+unsafe fn soften<V: Lanes>(scores: *mut f32, n: usize) -> f32 {
+    // SAFETY: every access lies within `n`.
+    unsafe {
+        let mut most = V::splat(f32::NEG_INFINITY);
+        let mut at = 0;
+        while at + V::LEN <= n {
+            most = most.max(V::load(scores.add(at)));
+            at += V::LEN;
+        }
+        let mut greatest = most.largest();
+        while at < n {
+            greatest = greatest.max(scores.add(at).read());
+            at += 1;
+        }
+        let mut sum = V::splat(0.0);
+        at = 0;
+        while at + V::LEN <= n {
+            let share = exp(V::load(scores.add(at)).sub(V::splat(greatest)));
+            share.store(scores.add(at));
+            sum = sum.add(share);
+            at += V::LEN;
+        }
+        let mut total = sum.sum();
+        while at < n {
+            let share = exp(scores.add(at).read() - greatest);
+            scores.add(at).write(share);
+            total += share;
+            at += 1;
+        }
+        total
+    }
+}
+
+#[inline(always)]
+unsafe fn combine<V: Lanes, const COLUMNS: usize>(
+    head: &Head,
+    weights: &[*const f32; ROWS],
+    shares: &[f32; ROWS],
+    first: usize,
+    n_rows: usize,
+    at: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller vouches for `COLUMNS` vectors at `at` in every row.
+    unsafe {
+        let sums = product::<V, COLUMNS>(weights, head.values.add(at), head.stride, head.n_keys);
+        for row in 0..n_rows {
+            let to = out.add((first + row) * head.stride + at);
+            for (column, sum) in sums[row].iter().enumerate() {
+                sum.mul(V::splat(shares[row])).store(to.add(column * V::LEN));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(heads: Heads, scale: f64, q: &[f32], k: &[f32], v: &[f32], mask: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
+        let width = heads.n * heads.dim;
+        let mut out = vec![0.0; q.len()];
+        for head in 0..heads.n {
+            let entry = |of: &[f32], row: usize, c: usize| f64::from(of[row * width + head * heads.dim + c]);
+            for query in 0..q.len() / width {
+                let shares: Vec<f64> = (0..k.len() / width)
+                    .map(|key| {
+                        let dot: f64 = (0..heads.dim).map(|c| entry(q, query, c) * entry(k, key, c)).sum();
+                        (dot * scale + mask(query, key)).exp()
+                    })
+                    .collect();
+                let sum: f64 = shares.iter().sum();
+                for c in 0..heads.dim {
+                    let value: f64 = shares.iter().enumerate().map(|(key, it)| it * entry(v, key, c)).sum();
+                    out[query * width + head * heads.dim + c] = value / sum;
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn attention_equals_the_formula_for_every_shape_and_mask() {
+        for (n, dim, n_queries, n_keys) in [(1, 1, 1, 1), (2, 3, 5, 7), (3, 16, 13, 33), (2, 24, 6, 12), (1, 64, 50, 50), (2, 40, 1, 49)] {
+            let heads = Heads { n, dim };
+            let fill = |rows: usize, by: f64| -> Vec<f32> {
+                (0..rows * n * dim).map(|it| ((it as f64 * by).sin() * 1.5) as f32).collect()
+            };
+            let (q, k, v) = (fill(n_queries, 0.7), fill(n_keys, 1.1), fill(n_keys, 2.3));
+            let causal: Vec<f32> = (0..n_queries * n_keys)
+                .map(|it| if it % n_keys > it / n_keys { f32::NEG_INFINITY } else { 0.0 })
+                .collect();
+            let padding: Vec<f32> = (0..n_keys).map(|it| if it % 3 == 1 { -10_000.0 } else { 0.0 }).collect();
+            for isa in Isa::available() {
+                let mut attention = Attention::new(isa, heads, 0.3);
+                for mask in [None, Some(&causal), Some(&padding)] {
+                    let entry = |query: usize, key: usize| match mask {
+                        None => 0.0,
+                        Some(it) if it.len() == n_keys => f64::from(it[key]),
+                        Some(it) => f64::from(it[query * n_keys + key]),
+                    };
+                    let mut out = vec![f32::NAN; q.len()];
+                    attention.run(&q, &k, &v, mask.map(Vec::as_slice), &mut out);
+                    let want = exact(heads, 0.3, &q, &k, &v, &entry);
+                    for (got, want) in out.iter().zip(want) {
+                        let error = (f64::from(*got) - want).abs();
+                        assert!(error < 2e-6, "{isa} {heads:?} {n_queries} {n_keys}: {got}, not {want}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! Convolutions over pictures whose channels lie together (NHWC).
+
+use crate::activation::Activation;
+use crate::attention::{ROWS, product};
+use crate::isa::{Isa, per_isa};
+use crate::lanes::Lanes;
+use crate::quantize::{Rows, offset};
+
+/// A picture's shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Entries of a pixel.
+    pub channels: usize,
+}
+
+impl Shape {
+    /// Entries of the picture.
+    #[expect(clippy::len_without_is_empty, reason = "a shape, not a collection")]
+    pub fn len(self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+/// A window that moves over a picture; outside the picture there are zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Height and width; 1 or more.
+    pub size: [usize; 2],
+    /// Steps down and to the right; 1 or more.
+    pub step: [usize; 2],
+    /// Rows above and columns to the left of the picture where the window starts.
+    pub before: [usize; 2],
+    /// Positions down and to the right: height and width of the output.
+    pub out: [usize; 2],
+}
+
+impl Window {
+    /// Whether it is one pixel wide and visits each in turn, so that a convolution is a linear
+    /// layer on the pixels.
+    pub fn is_pixel(self, shape: Shape) -> bool {
+        self.size == [1, 1] && self.step == [1, 1] && self.before == [0, 0] && self.out == [shape.height, shape.width]
+    }
+
+    fn n_positions(self) -> usize {
+        self.size[0] * self.size[1]
+    }
+
+    fn n_out(self) -> usize {
+        self.out[0] * self.out[1]
+    }
+
+    /// The part of the window, along one axis, that lies within `side` pixels at position `at`.
+    #[inline(always)]
+    fn within(self, axis: usize, at: usize, side: usize) -> (usize, usize) {
+        let start = at * self.step[axis];
+        let low = self.before[axis].saturating_sub(start).min(self.size[axis]);
+        let high = (side + self.before[axis]).saturating_sub(start).min(self.size[axis]);
+        (low, high.max(low))
+    }
+}
+
+/// Windows of a picture as quantized rows, for a convolution as a linear layer. The whole picture
+/// has one scale.
+#[derive(Debug)]
+pub struct Patches {
+    window: Window,
+    picture: Rows,
+}
+
+impl Patches {
+    /// Patches for rows of this instruction set.
+    pub fn new(isa: Isa, window: Window) -> Self {
+        Self { window, picture: Rows::new(isa) }
+    }
+
+    /// Replaces `rows` by the windows of `picture`, in reading order; entries by position in the
+    /// window, then channel.
+    ///
+    /// # Panics
+    ///
+    /// If `picture` does not have its `shape`, an error of the caller.
+    pub fn quantize(&mut self, picture: &[f32], shape: Shape, rows: &mut Rows) {
+        let Shape { height, width, channels } = shape;
+        assert_eq!(picture.len(), shape.len(), "entries of the picture");
+        let window = self.window;
+        self.picture.quantize(picture, shape.len());
+        rows.resize(window.n_out(), window.n_positions() * channels);
+        rows.scales.fill(self.picture.scales[0]);
+        let (stride, zero) = (rows.stride(), offset(rows.isa));
+        for y in 0..window.out[0] {
+            let (top, bottom) = window.within(0, y, height);
+            for x in 0..window.out[1] {
+                let at = (y * window.out[1] + x) * stride;
+                let row = &mut rows.bytes[at..at + stride];
+                let (left, right) = window.within(1, x, width);
+                if bottom - top != window.size[0] || right - left != window.size[1] {
+                    row.fill(zero);
+                }
+                for down in top..bottom {
+                    let source_y = y * window.step[0] + down - window.before[0];
+                    let source_x = x * window.step[1] + left - window.before[1];
+                    let from = (source_y * width + source_x) * channels;
+                    let to = (down * window.size[1] + left) * channels;
+                    let n = (right - left) * channels;
+                    row[to..to + n].copy_from_slice(&self.picture.bytes[from..from + n]);
+                }
+            }
+        }
+    }
+}
+
+/// A convolution of each channel with a window of its own, in float.
+#[derive(Clone, Debug)]
+pub struct Depthwise {
+    isa: Isa,
+    window: Window,
+    /// By position in the window, then channel.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl Depthwise {
+    /// `weights` by channel, then position in the window (ONNX); one `bias` a channel.
+    ///
+    /// # Panics
+    ///
+    /// If `weights` do not fit the window and `bias`, an error of the caller.
+    pub fn new(isa: Isa, window: Window, weights: &[f32], bias: Vec<f32>, activation: Activation) -> Self {
+        let (n, channels) = (window.n_positions(), bias.len());
+        assert_eq!(weights.len(), n * channels, "entries of the weights");
+        let weights = (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
+        Self { isa, window, weights, bias, activation }
+    }
+
+    /// Writes activation(picture ∗ weights + bias) to `out`.
+    ///
+    /// # Panics
+    ///
+    /// If `picture` or `out` do not have their shapes, an error of the caller.
+    pub fn run(&self, picture: &[f32], shape: Shape, out: &mut [f32]) {
+        assert_eq!(shape.channels, self.bias.len(), "channels");
+        assert_eq!(picture.len(), shape.len(), "entries of the picture");
+        assert_eq!(out.len(), self.window.n_out() * shape.channels, "entries of the output");
+        for y in 0..self.window.out[0] {
+            // SAFETY: the picture and the output have the shapes that the row relies on.
+            unsafe { row_isa(self.isa, self, picture.as_ptr(), shape, y, out.as_mut_ptr()) }
+        }
+    }
+}
+
+per_isa! {
+    unsafe fn row_isa = row(conv: &Depthwise, picture: *const f32, shape: Shape, y: usize, out: *mut f32)
+}
+
+/// Output pixels that share the window's weights.
+const SPAN: usize = 4;
+
+#[inline(always)]
+unsafe fn row<V: Lanes>(conv: &Depthwise, picture: *const f32, shape: Shape, y: usize, out: *mut f32) {
+    // SAFETY: the caller vouches for the shapes.
+    unsafe {
+        match (conv.window.size[1], conv.window.step[1]) {
+            (3, 1) => row_of::<V, 3, 1>(conv, picture, shape, y, out),
+            (3, 2) => row_of::<V, 3, 2>(conv, picture, shape, y, out),
+            (5, 1) => row_of::<V, 5, 1>(conv, picture, shape, y, out),
+            (5, 2) => row_of::<V, 5, 2>(conv, picture, shape, y, out),
+            (7, 1) => row_of::<V, 7, 1>(conv, picture, shape, y, out),
+            _ => row_of::<V, 0, 0>(conv, picture, shape, y, out),
+        }
+    }
+}
+
+/// One row of the output. `WIDTH` and `STEP` are the window's, or 0 for any.
+#[inline(always)]
+unsafe fn row_of<V: Lanes, const WIDTH: usize, const STEP: usize>(
+    conv: &Depthwise,
+    picture: *const f32,
+    shape: Shape,
+    y: usize,
+    out: *mut f32,
+) {
+    let mut at = 0;
+    // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
+    unsafe {
+        while at + V::LEN <= shape.channels {
+            lane::<V, WIDTH, STEP>(conv, picture, shape, y, at, out);
+            at += V::LEN;
+        }
+        while at < shape.channels {
+            lane::<f32, WIDTH, STEP>(conv, picture, shape, y, at, out);
+            at += 1;
+        }
+    }
+}
+
+/// One row of the output, `V::LEN` channels from `channel` on.
+#[inline(always)]
+unsafe fn lane<V: Lanes, const WIDTH: usize, const STEP: usize>(
+    conv: &Depthwise,
+    picture: *const f32,
+    shape: Shape,
+    y: usize,
+    channel: usize,
+    out: *mut f32,
+) {
+    let Window { size, step, before, out: [_, out_width] } = conv.window;
+    let (top, bottom) = conv.window.within(0, y, shape.height);
+    let channels = shape.channels;
+    // SAFETY: `within` keeps every access inside the picture; the caller vouches for the rest.
+    unsafe {
+        let weights = conv.weights.as_ptr().add(channel);
+        let bias = V::load(conv.bias.as_ptr().add(channel));
+        let mut x = 0;
+        while x < out_width {
+            let to = out.add((y * out_width + x) * channels + channel);
+            let last = x + SPAN - 1;
+            let is_inside = WIDTH != 0
+                && before[1] <= x * STEP
+                && last < out_width
+                && last * STEP + WIDTH <= shape.width + before[1];
+            if is_inside {
+                let mut sums = [bias; SPAN];
+                for down in top..bottom {
+                    let source_y = y * step[0] + down - before[0];
+                    let source_x = x * STEP - before[1];
+                    let from = picture.add((source_y * shape.width + source_x) * channels + channel);
+                    for across in 0..WIDTH {
+                        let weight = V::load(weights.add((down * WIDTH + across) * channels));
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            let value = V::load(from.add((i * STEP + across) * channels));
+                            *sum = value.mul_add(weight, *sum);
+                        }
+                    }
+                }
+                for (i, sum) in sums.into_iter().enumerate() {
+                    conv.activation.on(sum).store(to.add(i * channels));
+                }
+                x += SPAN;
+                continue;
+            }
+            let (left, right) = conv.window.within(1, x, shape.width);
+            let mut sum = bias;
+            for down in top..bottom {
+                let source_y = y * step[0] + down - before[0];
+                for across in left..right {
+                    let source_x = x * step[1] + across - before[1];
+                    let value = V::load(picture.add((source_y * shape.width + source_x) * channels + channel));
+                    let weight = V::load(weights.add((down * size[1] + across) * channels));
+                    sum = value.mul_add(weight, sum);
+                }
+            }
+            conv.activation.on(sum).store(to);
+            x += 1;
+        }
+    }
+}
+
+/// A convolution in float, for the few whose weights are not 8 bits: a network's first layer.
+#[derive(Debug)]
+pub struct FloatConv {
+    isa: Isa,
+    window: Window,
+    /// By position in the window, channel, then output.
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+    patches: Vec<f32>,
+}
+
+impl FloatConv {
+    /// `weights` by output, then channel, then position in the window (ONNX); one `bias` an
+    /// output.
+    ///
+    /// # Panics
+    ///
+    /// If `weights` do not fit the window and `bias`, an error of the caller.
+    pub fn new(isa: Isa, window: Window, weights: &[f32], bias: Vec<f32>, activation: Activation) -> Self {
+        let (n_positions, n_outputs) = (window.n_positions(), bias.len());
+        let n_inputs = weights.len() / n_outputs.max(1);
+        assert_eq!(weights.len(), n_inputs * n_outputs, "entries of the weights");
+        assert!(n_inputs.is_multiple_of(n_positions), "whole windows");
+        let n_channels = n_inputs / n_positions;
+        let source = |it: usize| {
+            let (input, output) = (it / n_outputs, it % n_outputs);
+            let (position, channel) = (input / n_channels, input % n_channels);
+            weights[output * n_inputs + channel * n_positions + position]
+        };
+        let weights = (0..weights.len()).map(source).collect();
+        Self { isa, window, weights, bias, activation, patches: vec![0.0; ROWS * n_inputs] }
+    }
+
+    /// Writes activation(picture ∗ weights + bias) to `out`.
+    ///
+    /// # Panics
+    ///
+    /// If `picture` or `out` do not have their shapes, an error of the caller.
+    pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
+        let n_inputs = self.window.n_positions() * shape.channels;
+        assert_eq!(self.weights.len(), n_inputs * self.bias.len(), "channels");
+        assert_eq!(picture.len(), shape.len(), "entries of the picture");
+        assert_eq!(out.len(), self.window.n_out() * self.bias.len(), "entries of the output");
+        let n_out = self.window.n_out();
+        for first in (0..n_out).step_by(ROWS) {
+            let n_rows = ROWS.min(n_out - first);
+            for row in 0..n_rows {
+                let at = first + row;
+                let patch = &mut self.patches[row * n_inputs..(row + 1) * n_inputs];
+                gather(self.window, picture, shape, [at / self.window.out[1], at % self.window.out[1]], patch);
+            }
+            let out = &mut out[first * self.bias.len()..(first + n_rows) * self.bias.len()];
+            // SAFETY: there are ROWS patches of `n_inputs` entries and `n_rows` rows of output.
+            unsafe { pixels_isa(self.isa, self, n_inputs, n_rows, out.as_mut_ptr()) }
+        }
+    }
+}
+
+fn gather(window: Window, picture: &[f32], shape: Shape, [y, x]: [usize; 2], patch: &mut [f32]) {
+    let (top, bottom) = window.within(0, y, shape.height);
+    let (left, right) = window.within(1, x, shape.width);
+    patch.fill(0.0);
+    for down in top..bottom {
+        let source_y = y * window.step[0] + down - window.before[0];
+        let source_x = x * window.step[1] + left - window.before[1];
+        let from = (source_y * shape.width + source_x) * shape.channels;
+        let to = (down * window.size[1] + left) * shape.channels;
+        let n = (right - left) * shape.channels;
+        patch[to..to + n].copy_from_slice(&picture[from..from + n]);
+    }
+}
+
+per_isa! {
+    unsafe fn pixels_isa = pixels(conv: &FloatConv, n_inputs: usize, n_rows: usize, out: *mut f32)
+}
+
+#[inline(always)]
+unsafe fn pixels<V: Lanes>(conv: &FloatConv, n_inputs: usize, n_rows: usize, out: *mut f32) {
+    let n_outputs = conv.bias.len();
+    let mut at = 0;
+    // SAFETY: the caller vouches for the shapes; outputs beyond the last vector go one by one.
+    unsafe {
+        while at + 2 * V::LEN <= n_outputs {
+            outputs::<V, 2>(conv, n_inputs, n_rows, at, out);
+            at += 2 * V::LEN;
+        }
+        while at + V::LEN <= n_outputs {
+            outputs::<V, 1>(conv, n_inputs, n_rows, at, out);
+            at += V::LEN;
+        }
+        while at < n_outputs {
+            outputs::<f32, 1>(conv, n_inputs, n_rows, at, out);
+            at += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
+    conv: &FloatConv,
+    n_inputs: usize,
+    n_rows: usize,
+    at: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller vouches for `COLUMNS` vectors of outputs at `at`.
+    unsafe {
+        let n_outputs = conv.bias.len();
+        let mut patches = [conv.patches.as_ptr(); ROWS];
+        for (row, patch) in patches.iter_mut().enumerate() {
+            *patch = patch.add(row * n_inputs);
+        }
+        let sums = product::<V, COLUMNS>(&patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
+        for row in 0..n_rows {
+            for (column, sum) in sums[row].iter().enumerate() {
+                let at = at + column * V::LEN;
+                let value = sum.add(V::load(conv.bias.as_ptr().add(at)));
+                conv.activation.on(value).store(out.add(row * n_outputs + at));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Layout, Output, Weights, multiply};
+    use proptest::prelude::*;
+
+    fn wave(n: usize, by: f64) -> Vec<f32> {
+        (0..n).map(|it| ((it as f64 * by).sin() * 2.0) as f32).collect()
+    }
+
+    /// Convolution by its definition; `weight` of output, channel and position.
+    fn exact(window: Window, picture: &[f32], shape: Shape, n_outputs: usize, weight: &dyn Fn(usize, usize, usize) -> f64) -> Vec<f64> {
+        let mut out = Vec::new();
+        for y in 0..window.out[0] {
+            for x in 0..window.out[1] {
+                for output in 0..n_outputs {
+                    let mut sum = 0.0;
+                    for position in 0..window.n_positions() {
+                        let down = (y * window.step[0] + position / window.size[1]).wrapping_sub(window.before[0]);
+                        let across = (x * window.step[1] + position % window.size[1]).wrapping_sub(window.before[1]);
+                        if down < shape.height && across < shape.width {
+                            for channel in 0..shape.channels {
+                                let value = picture[(down * shape.width + across) * shape.channels + channel];
+                                sum += f64::from(value) * weight(output, channel, position);
+                            }
+                        }
+                    }
+                    out.push(sum);
+                }
+            }
+        }
+        out
+    }
+
+    prop_compose! {
+        fn case()(
+            height in 1usize..12, width in 1usize..20, channels in 1usize..20,
+            size in prop::array::uniform2(1usize..8), step in prop::array::uniform2(1usize..3),
+            pads in prop::array::uniform4(0usize..4),
+        ) -> (Window, Shape) {
+            let size = [size[0].min(height), size[1].min(width)];
+            let before = [pads[0].min(size[0] - 1), pads[1].min(size[1] - 1)];
+            let after = [pads[2].min(size[0] - 1), pads[3].min(size[1] - 1)];
+            let side = |axis: usize, side: usize| (side + before[axis] + after[axis] - size[axis]) / step[axis] + 1;
+            let window = Window { size, step, before, out: [side(0, height), side(1, width)] };
+            (window, Shape { height, width, channels })
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn depthwise_equals_the_definition((window, shape) in case(), fixed in 0usize..6) {
+            // The windows that have code of their own come often enough.
+            let fixed = [None, Some((3, 1)), Some((3, 2)), Some((5, 1)), Some((5, 2)), Some((7, 1))][fixed];
+            let (window, shape) = match fixed {
+                Some((size, step)) => {
+                    let shape = Shape { width: shape.width + 6, height: shape.height + 6, ..shape };
+                    let before = [size / 2; 2];
+                    let out = [(shape.height - 1) / step + 1, (shape.width - 1) / step + 1];
+                    (Window { size: [size; 2], step: [step; 2], before, out }, shape)
+                }
+                None => (window, shape),
+            };
+            let n = window.n_positions();
+            let picture = wave(shape.len(), 0.7);
+            let weights = wave(n * shape.channels, 1.3);
+            let bias = wave(shape.channels, 2.1);
+            let by_channel = |output: usize, channel: usize, position: usize| {
+                if output == channel { f64::from(weights[channel * n + position]) } else { 0.0 }
+            };
+            let want = exact(window, &picture, shape, shape.channels, &by_channel);
+            for isa in Isa::available() {
+                let conv = Depthwise::new(isa, window, &weights, bias.clone(), Activation::Clamp { low: -3.0, high: 6.0 });
+                let mut out = vec![f32::NAN; want.len()];
+                conv.run(&picture, shape, &mut out);
+                for (i, (got, want)) in out.iter().zip(&want).enumerate() {
+                    let want = (want + f64::from(bias[i % shape.channels])).clamp(-3.0, 6.0);
+                    prop_assert!((f64::from(*got) - want).abs() < 1e-4, "{isa} {window:?} {shape:?}: {got}, not {want}");
+                }
+            }
+        }
+
+        #[test]
+        fn dense_convolutions_equal_the_definition((window, shape) in case(), n_outputs in 1usize..40) {
+            let n = window.n_positions();
+            let picture = wave(shape.len(), 0.7);
+            let bias = wave(n_outputs, 2.1);
+            let scales: Vec<f32> = wave(n_outputs, 0.3).iter().map(|it| it.abs() * 0.01).collect();
+            let integers: Vec<i8> = (0..n * shape.channels * n_outputs).map(|it| (it * 37 % 101) as i8 - 50).collect();
+            let at = |output: usize, channel: usize, position: usize| {
+                (output * shape.channels + channel) * n + position
+            };
+            let floats: Vec<f32> = integers.iter().enumerate().map(|(i, it)| f32::from(*it) * scales[i / (n * shape.channels)]).collect();
+            let weight = |o: usize, c: usize, p: usize| f64::from(floats[at(o, c, p)]);
+            let want = exact(window, &picture, shape, n_outputs, &weight);
+            for isa in Isa::available() {
+                let mut out = vec![f32::NAN; want.len()];
+                FloatConv::new(isa, window, &floats, bias.clone(), Activation::Identity).run(&picture, shape, &mut out);
+                for (i, (got, want)) in out.iter().zip(&want).enumerate() {
+                    let want = want + f64::from(bias[i % n_outputs]);
+                    prop_assert!((f64::from(*got) - want).abs() < 2e-3, "{isa} {window:?} {shape:?}: {got}, not {want}");
+                }
+
+                let layout = Layout::OutputsChannelsPositions { n_positions: n };
+                let packed = Weights::pack(isa, &integers, layout, &scales, Some(&bias)).unwrap();
+                let mut rows = Rows::new(isa);
+                Patches::new(isa, window).quantize(&picture, shape, &mut rows);
+                multiply(&rows, &packed, Activation::Identity, Output::Set, &mut out);
+                // Half a step of the picture, and a step of fitted weights, for each product.
+                let greatest = picture.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                for (i, (got, want)) in out.iter().zip(&want).enumerate() {
+                    let output = i % n_outputs;
+                    let inputs = (n * shape.channels) as f32;
+                    let bound = inputs * (greatest / 254.0 * 50.0 * scales[output] + greatest * packed.scales[output] * 0.51) + 1e-3;
+                    let want = want + f64::from(bias[output]);
+                    prop_assert!((f64::from(*got) - want).abs() < f64::from(bound), "{isa} {window:?} {shape:?}: {got}, not {want}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Quantized rows times packed weights.
+
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::activation::Activation;
+use crate::isa::{Isa, Kind, per_isa};
+use crate::lanes::Lanes;
+use crate::quantize::{K_STEP, MAX_TILE_ROWS, Rows};
+use crate::weights::Weights;
+
+/// What happens to the values already in an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// They are replaced.
+    Set,
+    /// The layer's output is added to them: the residual connection.
+    Add,
+}
+
+/// How many products of bytes a kernel adds up before it widens the sum to 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// None: each product is exact.
+    Single,
+    /// Two neighbours, in 16 bits.
+    Pair,
+    /// Two neighbours and the two that lie four behind them, in 16 bits.
+    Quad,
+}
+
+impl Group {
+    /// The greatest sum of weights of one sign that unsigned bytes cannot carry out of 16 bits:
+    /// 128 · 255 < 2^15.
+    const MOST: i32 = 128;
+
+    /// By how much the weights of one output must shrink, within 1/4 to 1, before rounding.
+    pub(crate) fn shrink(self, column: &[i8]) -> f32 {
+        let most = self.greatest(column);
+        #[expect(clippy::cast_precision_loss, reason = "below 2^10")]
+        if most <= Self::MOST { 1.0 } else { Self::MOST as f32 / most as f32 }
+    }
+
+    /// Shrinks the weights of one output until no sum can leave 16 bits; gives the factor.
+    pub(crate) fn fit(self, column: &mut [i8]) -> f32 {
+        let mut shrink = self.shrink(column);
+        if shrink == 1.0 {
+            return shrink;
+        }
+        let original = column.to_vec();
+        loop {
+            for (to, from) in column.iter_mut().zip(&original) {
+                #[expect(clippy::cast_possible_truncation, reason = "smaller than an i8 already")]
+                let fitted = (f32::from(*from) * shrink).round_ties_even() as i8;
+                *to = fitted;
+            }
+            // Rounding may have put a sum back over the bound, by 2 at most.
+            let again = self.shrink(column);
+            if again == 1.0 {
+                return shrink;
+            }
+            shrink *= again;
+        }
+    }
+
+    /// The greatest magnitude of a sum of weights of one sign within a group.
+    fn greatest(self, column: &[i8]) -> i32 {
+        let mut greatest = 0;
+        for block in column.chunks_exact(K_STEP) {
+            let w = |at: usize| i32::from(block[at]);
+            let one_sign = |ws: &[i32]| {
+                let up: i32 = ws.iter().map(|it| (*it).max(0)).sum();
+                let down: i32 = ws.iter().map(|it| (*it).min(0)).sum();
+                up.max(-down)
+            };
+            greatest = match self {
+                Self::Single => return 0,
+                Self::Pair => (0..4).map(|it| one_sign(&[w(2 * it), w(2 * it + 1)])).fold(greatest, i32::max),
+                Self::Quad => [0, 2]
+                    .into_iter()
+                    .map(|it| one_sign(&[w(it), w(it + 1), w(it + 4), w(it + 5)]))
+                    .fold(greatest, i32::max),
+            };
+        }
+        greatest
+    }
+}
+
+/// Adds the products of a tile, `rows` × `columns`, to `start`, and writes the sums to `sums`,
+/// row by row. `n_steps` times [`K_STEP`] inputs are read from each row, `stride` bytes apart,
+/// and from the panel.
+type Tile = unsafe fn(
+    rows: *const u8,
+    stride: usize,
+    panel: *const i8,
+    n_steps: usize,
+    start: *const i32,
+    sums: *mut i32,
+);
+
+/// The integer kernel of an instruction set.
+pub(crate) struct Kernel {
+    rows: usize,
+    pub(crate) columns: usize,
+    /// The groupings it has a tile for, to be tried in this order.
+    pub(crate) groups: &'static [Group],
+    tile: fn(Group) -> Tile,
+}
+
+/// More sums than any tile has.
+const MAX_SUMS: usize = 512;
+
+impl Kernel {
+    pub(crate) fn of(isa: Isa) -> &'static Self {
+        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, groups: &[Group::Single], tile: |_| portable::<2, 8> };
+        match isa.kind() {
+            Kind::Portable => &PORTABLE,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => &x86::AVX2,
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => &x86::AVX_VNNI,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => &x86::AVX512_VNNI,
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => &PORTABLE,
+        }
+    }
+}
+
+/// Writes activation(rows · weights + bias) to `out`, rows of [`Weights::n_outputs`] entries, or
+/// adds it to what is there.
+///
+/// # Panics
+///
+/// If the rows do not have the layer's number of inputs, were made for another instruction set,
+/// or `out` does not have as many rows: errors of the caller, not of its input.
+pub fn multiply(rows: &Rows, weights: &Weights, activation: Activation, output: Output, out: &mut [f32]) {
+    assert_eq!(rows.n_channels, weights.n_inputs, "inputs of the layer");
+    assert_eq!(rows.isa, weights.isa, "instruction set");
+    assert_eq!(rows.n_rows * weights.n_outputs, out.len(), "entries of the output");
+    let kernel = Kernel::of(weights.isa);
+    let tile = (kernel.tile)(weights.group);
+    let stride = rows.stride();
+    let n_steps = stride / K_STEP;
+    let panel_len = stride * kernel.columns;
+    let mut sums = Sums([0; MAX_SUMS]);
+    for (panel_idx, panel) in weights.panels.as_slice().chunks_exact(panel_len.max(1)).enumerate() {
+        let column = panel_idx * kernel.columns;
+        let n_columns = kernel.columns.min(weights.n_outputs - column);
+        for row in (0..rows.n_rows).step_by(kernel.rows) {
+            let n_rows = kernel.rows.min(rows.n_rows - row);
+            // SAFETY: `rows` is padded to MAX_TILE_ROWS, a multiple of every kernel's rows, and
+            // to K_STEP; panel and start are padded to the kernel's columns; `sums` holds a
+            // tile; the output's tile lies within `out`, whose length was checked.
+            unsafe {
+                tile(
+                    rows.bytes.as_ptr().add(row * stride),
+                    stride,
+                    panel.as_ptr(),
+                    n_steps,
+                    weights.start.as_ptr().add(column),
+                    sums.0.as_mut_ptr(),
+                );
+                finish(
+                    weights.isa,
+                    &Finish {
+                        sums: sums.0.as_ptr(),
+                        tile_columns: kernel.columns,
+                        n_rows,
+                        n_columns,
+                        row_scales: rows.scales.as_ptr().add(row),
+                        scales: weights.scales.as_ptr().add(column),
+                        bias: weights.bias.as_ptr().add(column),
+                        out: out.as_mut_ptr().add(row * weights.n_outputs + column),
+                        stride: weights.n_outputs,
+                    },
+                    activation,
+                    output,
+                );
+            }
+        }
+    }
+}
+
+#[repr(align(64))]
+struct Sums([i32; MAX_SUMS]);
+
+/// Where the sums of a tile go; pointers to the tile's part of each array.
+struct Finish {
+    sums: *const i32,
+    tile_columns: usize,
+    n_rows: usize,
+    n_columns: usize,
+    row_scales: *const f32,
+    scales: *const f32,
+    bias: *const f32,
+    out: *mut f32,
+    stride: usize,
+}
+
+per_isa! { unsafe fn finish = finish_tile(tile: &Finish, activation: Activation, output: Output) }
+
+#[inline(always)]
+unsafe fn finish_tile<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
+    // The commonest ones without a choice in the inner loop.
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        match activation {
+            Activation::Identity => finish_rows::<V>(tile, Activation::Identity, output),
+            Activation::Clamp { low, high } => {
+                finish_rows::<V>(tile, Activation::Clamp { low, high }, output);
+            }
+            other => finish_rows::<V>(tile, other, output),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_rows<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
+    for row in 0..tile.n_rows {
+        // SAFETY: the caller vouches that every array holds `n_rows` and `n_columns` entries.
+        unsafe {
+            let scale = tile.row_scales.add(row).read();
+            let sums = tile.sums.add(row * tile.tile_columns);
+            let out = tile.out.add(row * tile.stride);
+            let mut at = 0;
+            while at + V::LEN <= tile.n_columns {
+                finish_at::<V>(tile, sums, scale, out, at, activation, output);
+                at += V::LEN;
+            }
+            while at < tile.n_columns {
+                finish_at::<f32>(tile, sums, scale, out, at, activation, output);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_at<V: Lanes>(
+    tile: &Finish,
+    sums: *const i32,
+    row_scale: f32,
+    out: *mut f32,
+    at: usize,
+    activation: Activation,
+    output: Output,
+) {
+    // SAFETY: the caller vouches for `V::LEN` entries at `at`.
+    unsafe {
+        let scale = V::load(tile.scales.add(at)).mul(V::splat(row_scale));
+        let value = V::from_i32(sums.add(at)).mul_add(scale, V::load(tile.bias.add(at)));
+        let value = activation.on(value);
+        match output {
+            Output::Set => value.store(out.add(at)),
+            Output::Add => value.add(V::load(out.add(at))).store(out.add(at)),
+        }
+    }
+}
+
+/// The reference tile.
+unsafe fn portable<const ROWS: usize, const COLUMNS: usize>(
+    rows: *const u8,
+    stride: usize,
+    panel: *const i8,
+    n_steps: usize,
+    start: *const i32,
+    sums: *mut i32,
+) {
+    // SAFETY: the caller vouches for a tile's worth of everything.
+    unsafe {
+        for row in 0..ROWS {
+            let mut sum = [0; COLUMNS];
+            for (column, sum) in sum.iter_mut().enumerate() {
+                *sum = start.add(column).read();
+            }
+            for four in 0..n_steps * (K_STEP / 4) {
+                for (column, sum) in sum.iter_mut().enumerate() {
+                    for k in 0..4 {
+                        let byte = rows.add(row * stride + four * 4 + k).read();
+                        let input = if cfg!(target_arch = "aarch64") { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+                        *sum += input * i32::from(panel.add((four * COLUMNS + column) * 4 + k).read());
+                    }
+                }
+            }
+            sums.add(row * COLUMNS).cast::<[i32; COLUMNS]>().write(sum);
+        }
+    }
+}
+
+const _: () = assert!(MAX_TILE_ROWS.is_multiple_of(2));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Layout;
+    use proptest::prelude::*;
+
+    /// The same integers by the definition.
+    fn reference(rows: &Rows, weights: &Weights, bias: &[f32]) -> Vec<f32> {
+        let offset = i32::from(crate::quantize::offset(rows.isa));
+        let mut out = Vec::new();
+        for row in 0..rows.n_rows {
+            for output in 0..weights.n_outputs {
+                let sum: i32 = (0..weights.n_inputs)
+                    .map(|input| {
+                        let byte = rows.bytes[row * rows.stride() + input];
+                        let byte = if offset == 0 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+                        (byte - offset) * i32::from(weights.integer(input, output))
+                    })
+                    .sum();
+                out.push(sum as f32 * (rows.scales[row] * weights.scales[output]) + bias[output]);
+            }
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn every_kernel_gives_the_integers_of_the_definition(
+            n_rows in 1usize..40, n_inputs in 1usize..70, n_outputs in 1usize..70, seed in any::<u64>(), extreme in any::<bool>(),
+        ) {
+            let mut state = seed;
+            let mut next = move || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) as u32
+            };
+            // Extremes look for sums that saturate.
+            let weights: Vec<i8> = (0..n_inputs * n_outputs).map(|_| if extreme { if next() % 3 == 0 { -127 } else { 127 } } else { ((next() % 255) as i32 - 127) as i8 }).collect();
+            let values: Vec<f32> = (0..n_rows * n_inputs).map(|_| if extreme { if next() % 3 == 0 { -1.0 } else { 1.0 } } else { next() as f32 / 1e9 - 1.0 }).collect();
+            let scales: Vec<f32> = (0..n_outputs).map(|_| (next() % 100) as f32 * 0.01).collect();
+            let bias: Vec<f32> = (0..n_outputs).map(|_| (next() % 100) as f32 - 50.0).collect();
+            for isa in Isa::available() {
+                let weights = Weights::pack(isa, &weights, Layout::OutputsFirst, &scales, Some(&bias)).unwrap();
+                let mut rows = Rows::new(isa);
+                rows.quantize(&values, n_inputs);
+                let expected = reference(&rows, &weights, &bias);
+                let mut out = vec![f32::NAN; expected.len()];
+                multiply(&rows, &weights, Activation::Identity, Output::Set, &mut out);
+                for (got, want) in out.iter().zip(&expected) {
+                    prop_assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{isa} {:?}: {got}, not {want}", weights.group);
+                }
+                multiply(&rows, &weights, Activation::Clamp { low: 0.0, high: 6.0 }, Output::Add, &mut out);
+                for (got, want) in out.iter().zip(&expected) {
+                    let want = want + want.clamp(0.0, 6.0);
+                    prop_assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{isa}: {got}, not {want}");
+                }
+            }
+        }
+    }
+}

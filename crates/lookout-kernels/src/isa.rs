@@ -1,0 +1,190 @@
+//! Which instruction set runs.
+
+use std::fmt;
+
+/// An instruction set that this machine has.
+///
+/// Values come from [`Isa::detect`] and its kin only, so holding one proves that its
+/// instructions can run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Isa(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Kind {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
+}
+
+impl Isa {
+    /// Plain Rust that every machine runs; the reference for the others.
+    pub const PORTABLE: Self = Self(Kind::Portable);
+
+    /// The fastest instruction set of this machine.
+    pub fn detect() -> Self {
+        Self::available().next().unwrap_or(Self::PORTABLE)
+    }
+
+    /// Every instruction set of this machine, the fastest first and [`Isa::PORTABLE`] last.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Kind::ALL.iter().filter(|it| it.runs_here()).map(|it| Self(*it))
+    }
+
+    /// The instruction set of this [`Isa::name`], if this machine has it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().find(|it| it.name() == name)
+    }
+
+    /// A short name, such as `avx2`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => "neon-dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm => "neon-i8mm",
+        }
+    }
+
+    pub(crate) fn kind(self) -> Kind {
+        self.0
+    }
+}
+
+impl fmt::Debug for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Kind {
+    /// The fastest first.
+    const ALL: &[Self] = &[
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx512Vnni,
+        #[cfg(target_arch = "x86_64")]
+        Self::AvxVnni,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonI8mm,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonDot,
+        #[cfg(target_arch = "aarch64")]
+        Self::Neon,
+        Self::Portable,
+    ];
+
+    /// Whether this machine has every feature that the kernels of this kind are compiled for.
+    fn runs_here(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => Self::Avx2.runs_here() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx2.runs_here()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
+                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDot => {
+                Self::Neon.runs_here() && std::arch::is_aarch64_feature_detected!("dotprod")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => {
+                Self::NeonDot.runs_here() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
+        }
+    }
+}
+
+/// Compiles a generic kernel over [`crate::lanes::Lanes`] for each instruction set and makes a
+/// function that chooses among them by its first argument.
+macro_rules! per_isa {
+    ($(#[$meta:meta])* $vis:vis unsafe fn $name:ident = $generic:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?) => {
+        $(#[$meta])*
+        $vis unsafe fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the arguments, the attribute for the instructions.
+                unsafe { $generic::<core::arch::x86_64::__m256>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512vl")]
+            unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the arguments, the attribute for the instructions.
+                unsafe { $generic::<core::arch::x86_64::__m512>($($arg),*) }
+            }
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon")]
+            unsafe fn neon($($arg: $ty),*) $(-> $ret)? {
+                // SAFETY: the caller vouches for the arguments, the attribute for the instructions.
+                unsafe { $generic::<core::arch::aarch64::float32x4_t>($($arg),*) }
+            }
+            // SAFETY: the caller vouches for the arguments; an `Isa` exists only where its
+            // instructions run.
+            unsafe {
+                match isa.kind() {
+                    $crate::isa::Kind::Portable => $generic::<f32>($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::isa::Kind::Avx2 | $crate::isa::Kind::AvxVnni => avx2($($arg),*),
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::isa::Kind::Avx512Vnni => avx512($($arg),*),
+                    #[cfg(target_arch = "aarch64")]
+                    $crate::isa::Kind::Neon
+                    | $crate::isa::Kind::NeonDot
+                    | $crate::isa::Kind::NeonI8mm => neon($($arg),*),
+                }
+            }
+        }
+    };
+}
+pub(crate) use per_isa;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fastest_is_chosen_and_the_portable_one_always_there() {
+        let all: Vec<Isa> = Isa::available().collect();
+        assert_eq!(all.first(), Some(&Isa::detect()));
+        assert_eq!(all.last(), Some(&Isa::PORTABLE));
+        for isa in all {
+            assert_eq!(Isa::named(isa.name()), Some(isa));
+        }
+        assert_eq!(Isa::named("mmx"), None);
+    }
+}
