@@ -205,13 +205,14 @@ fn hash(mut file: File) -> std::io::Result<String> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// `bytes` as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 /// Opens a regular file of at most `limit` bytes. Its kind is looked at before it is opened,
 /// because opening a pipe waits for a writer.
-fn open_file(path: &Path, limit: u64) -> Result<File, EncoderError> {
+pub(crate) fn open_file(path: &Path, limit: u64) -> Result<File, EncoderError> {
     let read_error = |source| EncoderError::Read { path: path.to_owned(), source };
     let metadata = fs::metadata(path).map_err(read_error)?;
     if !metadata.is_file() {

@@ -100,6 +100,26 @@ pub enum EncoderError {
         /// What is missing.
         source: BoxError,
     },
+    /// A file cannot be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// An ONNX file is not what such a file may be.
+    #[error("{path}: {at} must be {rule}, got {got}")]
+    Onnx {
+        /// The file.
+        path: PathBuf,
+        /// The tensor, the position in the file, or the file itself.
+        at: String,
+        /// What it must be.
+        rule: String,
+        /// What was found.
+        got: String,
+    },
     /// A runtime refuses a model or its input.
     #[error("cannot {action} {path}")]
     Model {
@@ -231,6 +251,8 @@ impl EncoderError {
             | Self::Hash { .. }
             | Self::NotBuilt { .. }
             | Self::Device { .. }
+            | Self::Write { .. }
+            | Self::Onnx { .. }
             | Self::Model { .. }
             | Self::Panicked { .. }
             | Self::OutputShape { .. }

@@ -12,6 +12,8 @@ mod error;
 mod golden;
 mod image_tower;
 mod manifest;
+#[allow(dead_code, reason = "the loader and the importer come next")]
+mod onnx;
 mod preprocess;
 mod runtime;
 mod text_tower;
