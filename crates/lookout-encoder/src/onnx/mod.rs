@@ -8,4 +8,4 @@ mod wire;
 mod write;
 
 pub(crate) use file::{OnnxFile, Payloads};
-pub(crate) use write::{OnnxWriter, Written};
+pub(crate) use write::OnnxWriter;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use prost::Message;
+use prost::encoding::encode_varint;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{
@@ -279,12 +280,7 @@ fn the_order_and_form_of_fields_is_free() {
     ]);
     let field = |tag: u8, body: &[u8]| {
         let mut bytes = vec![tag << 3 | 2];
-        let mut len = body.len();
-        while 0x80 <= len {
-            bytes.push((len & 0x7f) as u8 | 0x80);
-            len >>= 7;
-        }
-        bytes.push(len as u8);
+        encode_varint(body.len() as u64, &mut bytes);
         bytes.extend(body);
         bytes
     };
@@ -298,12 +294,13 @@ fn the_order_and_form_of_fields_is_free() {
 
 #[test]
 fn what_breaks_a_rule_is_told_with_its_place() {
-    let refused = |edit: &dyn Fn(&mut ModelProto)| {
+    type Edit<'a> = &'a dyn Fn(&mut ModelProto);
+    let refused = |edit: Edit<'_>| {
         let mut model = sample();
         edit(&mut model);
         refusal(&model.encode_to_vec())
     };
-    let cases: [(&dyn Fn(&mut ModelProto), &str); 8] = [
+    let cases: [(Edit<'_>, &str); 8] = [
         (&|it| it.graph = None, "the file must be a model with a graph, got none"),
         (
             &|it| graph(it).initializer[0].dims[1] = 999,

@@ -511,7 +511,5 @@ impl<R: Read> Walker<'_, R> {
 
 /// The lowest 7 bits.
 fn low_byte(value: u64) -> u8 {
-    #[expect(clippy::cast_possible_truncation, reason = "7 bits are left")]
-    let byte = (value & 0x7f) as u8;
-    byte
+    (value & 0x7f) as u8
 }
