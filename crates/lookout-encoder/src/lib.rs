@@ -1,8 +1,9 @@
-//! Pictures and texts to embeddings: opens a model bundle and runs its towers through tract.
+//! Pictures and texts to embeddings: opens a model bundle and runs its towers through tract,
+//! on the CPU or a GPU, or through onnxruntime.
 //!
 //! Everything about a model comes from its `model.toml`. This is the only crate that knows
-//! tract; the bytes of a file reach it, or the tokenizer, only when their hash is the one that
-//! the manifest names.
+//! these libraries; the bytes of a file reach one of them, or the tokenizer, only when their hash
+//! is the one that the manifest names.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -18,7 +18,8 @@ struct Step {
 }
 
 // All select the whole workspace, so that features are the same: lints and documentation share one
-// pass over the dependencies, the program and all tests another.
+// pass over the dependencies, with the optional devices so that these keep compiling; the program
+// and all tests share another, without them.
 const STEPS: &[Step] = &[
     Step {
         name: "format",
@@ -34,6 +35,7 @@ const STEPS: &[Step] = &[
             "--locked",
             "--workspace",
             "--all-targets",
+            "--all-features",
             "--",
             "-D",
             "warnings",
@@ -48,6 +50,7 @@ const STEPS: &[Step] = &[
             "--release",
             "--locked",
             "--workspace",
+            "--all-features",
             "--no-deps",
             "--document-private-items",
         ],
