@@ -8,6 +8,7 @@ use lookout_core::{Scales, Weighting};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::Manifest;
+use crate::onnx::OnnxFile;
 use crate::{DecisionDefaults, EncoderError, Fault, ImageRule};
 
 /// The largest manifest, in bytes.
@@ -29,6 +30,36 @@ pub struct Bundle {
 pub(crate) struct BundleFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Vec<u8>,
+}
+
+/// A file of the bundle that is not read yet, with the hash that it must have.
+pub(crate) struct BundleEntry {
+    pub(crate) path: PathBuf,
+    sha256: String,
+    limit: u64,
+}
+
+impl BundleEntry {
+    /// The whole file. What is returned is what was hashed.
+    pub(crate) fn read(self) -> Result<BundleFile, EncoderError> {
+        let bytes = read_file(&self.path, self.limit)?;
+        compare(self.path.clone(), &self.sha256, &hex(&Sha256::digest(&bytes)))?;
+        Ok(BundleFile { path: self.path, bytes })
+    }
+
+    /// The file as ONNX whose large tensors are read when they are asked for.
+    pub(crate) fn open_onnx(&self) -> Result<OnnxFile, EncoderError> {
+        let onnx = OnnxFile::open_checked(&self.path, &self.sha256)?;
+        if let Some((name, _)) = onnx.payloads.outside_files().next() {
+            return Err(EncoderError::Onnx {
+                path: self.path.clone(),
+                at: "the file".to_owned(),
+                rule: "one that holds its weights itself; `lookout models import` makes one".to_owned(),
+                got: format!("weights in {name:?}"),
+            });
+        }
+        Ok(onnx)
+    }
 }
 
 impl Bundle {
@@ -135,11 +166,13 @@ impl Bundle {
 
     /// Reads a file named by the manifest. What is returned is what was hashed.
     pub(crate) fn read(&self, name: &str) -> Result<BundleFile, EncoderError> {
-        let path = self.dir.join(name);
-        let bytes = read_file(&path, self.limit(name))?;
-        let expected = self.manifest.sha256.get(name).map_or("", String::as_str);
-        compare(path.clone(), expected, &hex(&Sha256::digest(&bytes)))?;
-        Ok(BundleFile { path, bytes })
+        self.entry(name).read()
+    }
+
+    /// A file named by the manifest, not read yet.
+    pub(crate) fn entry(&self, name: &str) -> BundleEntry {
+        let sha256 = self.manifest.sha256.get(name).cloned().unwrap_or_default();
+        BundleEntry { path: self.dir.join(name), sha256, limit: self.limit(name) }
     }
 
     fn limit(&self, name: &str) -> u64 {

@@ -1,7 +1,7 @@
 //! What can go wrong between a bundle on disk and an embedding.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lookout_core::{Device, Disposition, EmbeddingError};
 
@@ -263,6 +263,15 @@ impl EncoderError {
             | Self::GoldenMismatch { .. } => Disposition::Fatal,
         }
     }
+}
+
+/// What tract says about the model at `path`.
+pub(crate) fn model_error(
+    path: &Path,
+    action: &'static str,
+    source: impl Into<BoxError>,
+) -> EncoderError {
+    EncoderError::Model { path: path.to_owned(), action, source: source.into() }
 }
 
 /// The action of a failure that concerns one input.

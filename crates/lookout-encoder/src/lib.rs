@@ -10,10 +10,10 @@
 
 mod bundle;
 mod error;
+mod fused;
 mod golden;
 mod image_tower;
 mod manifest;
-#[allow(dead_code, reason = "the loader and the importer come next")]
 mod onnx;
 mod preprocess;
 mod runtime;

@@ -26,6 +26,11 @@ impl Rows {
         Self { isa, bytes: Vec::new(), scales: Vec::new(), n_rows: 0, n_channels: 0 }
     }
 
+    /// The instruction set whose kernels take them.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// How many rows there are.
     pub fn len(&self) -> usize {
         self.n_rows

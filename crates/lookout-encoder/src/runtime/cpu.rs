@@ -1,30 +1,35 @@
-//! tract on the CPU, on one thread.
+//! tract on the CPU, on one thread, with kernels of our own where time goes.
 
+use lookout_kernels::Isa;
 use tract_onnx::prelude::*;
 
-use crate::EncoderError;
-use crate::bundle::BundleFile;
-use crate::runtime::tract::{self, TractSession};
-use crate::runtime::{Backend, Session, Signature};
+use crate::bundle::BundleEntry;
+use crate::error::{LOAD, model_error};
+use crate::runtime::tract::TractSession;
+use crate::runtime::{Backend, Session, Signature, guard};
+use crate::{EncoderError, fused};
 
-/// tract's kernels for the CPU at hand.
-pub(crate) struct Cpu;
+/// The kernels of one instruction set.
+pub(crate) struct Cpu(pub(crate) Isa);
 
 impl Backend for Cpu {
     fn load(
         &self,
-        file: BundleFile,
+        file: BundleEntry,
         signature: &Signature,
     ) -> Result<Box<dyn Session>, EncoderError> {
-        let session = TractSession::load(file, signature, self.describe(), |bytes| {
-            let model = tract::read(bytes, signature)?.into_optimized()?;
-            Ok(Box::new(model.into_runnable()?))
-        })?;
+        let onnx = file.open_onnx()?;
+        let path = &file.path;
+        let runnable = guard(path, LOAD, || {
+            let model = fused::model(onnx, signature, self.0)?;
+            model.into_runnable().map_err(|err| model_error(path, LOAD, err))
+        })??;
+        let session = TractSession::new(path, signature, self.describe(), Box::new(runnable))?;
         Ok(Box::new(session))
     }
 
     fn describe(&self) -> String {
-        "tract on the CPU".to_owned()
+        format!("tract on the CPU with {} kernels", self.0)
     }
 
     fn batch(&self) -> usize {

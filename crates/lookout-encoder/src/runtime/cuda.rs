@@ -7,9 +7,10 @@ use tract_onnx::tract_core::internal::{
     Runtime as TractRuntime, TractErrorContext, runtime_for_name,
 };
 
-use crate::bundle::BundleFile;
+use crate::bundle::{BundleEntry, BundleFile};
+use crate::error::{LOAD, model_error};
 use crate::runtime::tract::{self, TractSession};
-use crate::runtime::{Backend, GPU_BATCH, Session, Signature, caught};
+use crate::runtime::{Backend, GPU_BATCH, Session, Signature, caught, guard};
 use crate::{BoxError, EncoderError};
 
 const ADVICE: &str = "install the NVIDIA driver (580 or later), the CUDA 13 toolkit and cuDNN 9";
@@ -40,14 +41,17 @@ impl Cuda {
 impl Backend for Cuda {
     fn load(
         &self,
-        file: BundleFile,
+        file: BundleEntry,
         signature: &Signature,
     ) -> Result<Box<dyn Session>, EncoderError> {
-        let session = TractSession::load(file, signature, self.describe(), |bytes| {
+        let BundleFile { path, bytes } = file.read()?;
+        let runnable = guard(&path, LOAD, || {
             // Decluttering turns the int8 weights into float constants.
             let model = tract::read(bytes, signature)?.into_typed()?.into_decluttered()?;
             self.runtime.prepare(model).context("device \"cpu\" may be able to run it")
         })?;
+        let runnable = runnable.map_err(|err| model_error(&path, LOAD, err))?;
+        let session = TractSession::new(&path, signature, self.describe(), runnable)?;
         Ok(Box::new(session))
     }
 

@@ -9,7 +9,7 @@ mod cpu;
 mod cuda;
 #[cfg(feature = "ort")]
 mod ort;
-mod tract;
+pub(crate) mod tract;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,18 +17,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lookout_core::{Device, Embedding};
+use lookout_kernels::Isa;
 
-use crate::bundle::BundleFile;
+use crate::bundle::BundleEntry;
 use crate::error::chain;
 use crate::{Bundle, EncoderError};
 
 /// What loads models. It is shared by everything that it loads.
 pub(crate) trait Backend: Send + Sync {
-    /// Loads `file`, which has passed its hash. Fails unless it takes the inputs and gives the
+    /// Loads `file` if it has its hash. Fails unless it takes the inputs and gives the
     /// output of `signature`.
     fn load(
         &self,
-        file: BundleFile,
+        file: BundleEntry,
         signature: &Signature,
     ) -> Result<Box<dyn Session>, EncoderError>;
 
@@ -95,9 +96,14 @@ pub struct Runtime {
 const GPU_BATCH: usize = 64;
 
 impl Runtime {
-    /// The CPU, one thread.
+    /// The CPU, one thread, with the fastest kernels that it can run.
     pub fn cpu() -> Self {
-        Self { backend: Arc::new(cpu::Cpu), fallback: None }
+        Self::cpu_with(Isa::detect())
+    }
+
+    /// The CPU with the kernels of one instruction set, for comparisons.
+    pub fn cpu_with(isa: Isa) -> Self {
+        Self { backend: Arc::new(cpu::Cpu(isa)), fallback: None }
     }
 
     /// Opens `device`. Where [`Device::Auto`] finds no GPU that can be used,
@@ -128,7 +134,7 @@ impl Runtime {
         name: &str,
         signature: Signature,
     ) -> Result<Model, EncoderError> {
-        let file = bundle.read(name)?;
+        let file = bundle.entry(name);
         let path = file.path.clone();
         let session = self.backend.load(file, &signature)?;
         Ok(Model { path, session, signature })
@@ -255,7 +261,7 @@ mod tests {
     struct Fake;
 
     impl Backend for Fake {
-        fn load(&self, _: BundleFile, _: &Signature) -> Result<Box<dyn Session>, EncoderError> {
+        fn load(&self, _: BundleEntry, _: &Signature) -> Result<Box<dyn Session>, EncoderError> {
             Err(EncoderError::NotBuilt { device: Device::Auto, feature: "none" })
         }
 
@@ -284,7 +290,7 @@ mod tests {
         assert_eq!(runtime.fallback(), None);
 
         let runtime = choose(Device::Auto, || missing(Device::Cuda), |_| there()).unwrap();
-        assert_eq!((runtime.describe().as_str(), runtime.batch()), ("tract on the CPU", 1));
+        assert_eq!((runtime.describe().as_str(), runtime.batch()), (Runtime::cpu().describe().as_str(), 1));
         assert_eq!(
             runtime.fallback(),
             Some("device \"cuda\" cannot be used; install it, or choose device \"cpu\": no driver")
@@ -311,7 +317,7 @@ mod tests {
     fn the_cpu_probes_nothing() {
         let panics = || -> Opened { panic!("probed") };
         let runtime = choose(Device::Cpu, panics, |_| panic!("probed")).unwrap();
-        assert_eq!((runtime.describe().as_str(), runtime.fallback()), ("tract on the CPU", None));
+        assert_eq!((runtime.describe().as_str(), runtime.fallback()), (Runtime::cpu().describe().as_str(), None));
     }
 
     #[cfg(not(all(feature = "cuda", feature = "ort")))]

@@ -12,7 +12,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session as OrtModel, SessionInputValue};
 use ort::value::{TensorRef, ValueType};
 
-use crate::bundle::BundleFile;
+use crate::bundle::{BundleEntry, BundleFile};
 use crate::error::{LOAD, RUN};
 use crate::runtime::{Backend, GPU_BATCH, Input, InputSpec, Session, Signature, caught, guard};
 use crate::{BoxError, EncoderError};
@@ -84,10 +84,10 @@ fn environment() -> Result<Environment, BoxError> {
 impl Backend for Ort {
     fn load(
         &self,
-        file: BundleFile,
+        file: BundleEntry,
         signature: &Signature,
     ) -> Result<Box<dyn Session>, EncoderError> {
-        let BundleFile { path, bytes } = file;
+        let BundleFile { path, bytes } = file.read()?;
         let loaded = guard(&path, LOAD, || {
             let model = self.builder()?.commit_from_memory(&bytes)?;
             check_names(&model, signature)?;

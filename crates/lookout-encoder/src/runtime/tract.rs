@@ -1,14 +1,13 @@
 //! What the runtimes made of tract share: reading an ONNX file, and running what became of it.
 
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::runtime::Runnable;
 
 use crate::EncoderError;
-use crate::bundle::BundleFile;
-use crate::error::{LOAD, RUN};
+use crate::error::{RUN, model_error};
 use crate::runtime::{Input, InputKind, Session, Signature, guard};
 
 /// Reads an ONNX file as a model with the inputs, in their order and shapes, and the output of
@@ -18,6 +17,12 @@ pub(crate) fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<Inferen
     // written beside the graph are believed.
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let mut model = onnx.model_for_read(&mut Cursor::new(bytes))?;
+    select(&mut model, signature)?;
+    Ok(model)
+}
+
+/// Gives `model` the inputs, in their order and shapes, and the output of `signature`.
+pub(crate) fn select(model: &mut InferenceModel, signature: &Signature) -> TractResult<()> {
     model.select_inputs_by_name(signature.inputs.iter().map(|it| &it.name))?;
     model.select_outputs_by_name([&signature.output])?;
     for (idx, input) in signature.inputs.iter().enumerate() {
@@ -27,7 +32,7 @@ pub(crate) fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<Inferen
         };
         model.set_input_fact(idx, fact.into())?;
     }
-    Ok(model)
+    Ok(())
 }
 
 /// A model that tract runs, wherever.
@@ -39,17 +44,14 @@ pub(crate) struct TractSession {
 }
 
 impl TractSession {
-    /// Lets `prepare` make a model of the file's bytes and checks its output against `signature`.
-    pub(crate) fn load(
-        file: BundleFile,
+    /// Checks the output of what became of the file at `path` against `signature`.
+    pub(crate) fn new(
+        path: &Path,
         signature: &Signature,
         description: String,
-        prepare: impl FnOnce(Vec<u8>) -> TractResult<Box<dyn Runnable>>,
+        runnable: Box<dyn Runnable>,
     ) -> Result<Self, EncoderError> {
-        let BundleFile { path, bytes } = file;
-        let runnable = guard(&path, LOAD, || prepare(bytes))?.map_err(|err| {
-            EncoderError::Model { path: path.clone(), action: LOAD, source: err.into() }
-        })?;
+        let path = path.to_owned();
         let fact = runnable.output_fact(0).ok();
         let shape = fact.and_then(|it| it.shape.as_concrete()).unwrap_or(&[]);
         if shape != [signature.rows, signature.dimension] {
@@ -74,11 +76,7 @@ impl Session for TractSession {
             let values = outputs[0].try_as_plain_ram()?;
             TractResult::Ok(values.as_slice::<f32>()?.to_vec())
         })?;
-        outputs.map_err(|err| EncoderError::Model {
-            path: self.path.clone(),
-            action: RUN,
-            source: err.into(),
-        })
+        outputs.map_err(|err| model_error(&self.path, RUN, err))
     }
 
     fn describe(&self) -> String {

@@ -1,0 +1,45 @@
+//! ONNX files to tract models whose costly parts are operators of our own.
+//!
+//! The graph is rewritten in three steps, each of which leaves what it does not know to tract:
+//! weights that the file holds as 8-bit integers are bound to the layers that use them and never
+//! become floats (`bind`), small operators are joined with the layer before them (`join`), and
+//! convolutions get the order of channels that their kernels want (`layout`). What is left to join
+//! needs shapes, so it is done on tract's own graph: residual sums and attention (`attention`).
+
+mod attention;
+mod bind;
+mod cone;
+mod graph;
+mod join;
+mod layout;
+mod operators;
+
+use lookout_kernels::Isa;
+use tract_onnx::prelude::*;
+
+use crate::EncoderError;
+use crate::error::{LOAD, model_error};
+use crate::onnx::OnnxFile;
+use crate::runtime::Signature;
+use graph::Graph;
+
+/// Reads `onnx` for `signature` into a model that is ready to be made runnable, with kernels of
+/// `isa`.
+pub(crate) fn model(
+    onnx: OnnxFile,
+    signature: &Signature,
+    isa: Isa,
+) -> Result<TypedModel, EncoderError> {
+    let path = onnx.payloads.path().to_owned();
+    let mut graph = Graph::new(onnx);
+    bind::bind(&mut graph)?;
+    join::join(&mut graph)?;
+    layout::layout(&mut graph);
+    let (proto, operators) = graph.finish(isa)?;
+    let model = operators::parse(proto, operators, signature).and_then(|model| {
+        let mut model = model.into_typed()?.into_decluttered()?;
+        attention::join(&mut model, isa)?;
+        model.into_optimized()
+    });
+    model.map_err(|err| model_error(&path, LOAD, err))
+}

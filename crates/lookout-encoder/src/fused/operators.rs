@@ -1,0 +1,633 @@
+//! The operators that tract runs for us.
+//!
+//! Each is an [`Kernel`]: what it makes of shapes, and of values. [`Fused`] makes a tract operator
+//! of any of them.
+
+use std::cell::RefCell;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lookout_kernels::{
+    Activation, Depthwise, FloatConv, Isa, Output, Patches, Rows, Shape, Weights, Window,
+    layer_norm, multiply,
+};
+use tract_onnx::pb::{ModelProto, NodeProto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::*;
+use tract_onnx::tract_hir::internal::*;
+
+use super::graph::{self, Graph, Kind, Quantized, Slide};
+use crate::EncoderError;
+use crate::runtime::tract::select;
+use crate::runtime::Signature;
+
+/// What an operator does.
+pub(super) trait Kernel: Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// The output's shape for inputs of these shapes, or why there is none.
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>>;
+
+    /// The output; the inputs have shapes that [`Self::shape`] accepted.
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor>;
+
+    /// The same linear layer with a second input that is added to its output.
+    fn with_residual(&self) -> Option<Operator> {
+        None
+    }
+}
+
+/// A kernel as an operator of tract.
+#[derive(Clone, Debug)]
+pub(super) struct Operator(Arc<dyn Kernel>);
+
+impl PartialEq for Operator {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Operator {}
+
+impl Operator {
+    /// The type of nodes that stand for operators, and their attribute that numbers them.
+    pub(super) const TYPE: &str = "LookoutFused";
+    pub(super) const NUMBER: &str = "number";
+
+    pub(super) fn of(kernel: impl Kernel + 'static) -> Self {
+        Self(Arc::new(kernel))
+    }
+
+    /// The operator for `kind`; its weights are read and packed.
+    pub(super) fn new(kind: Kind, graph: &Graph, isa: Isa) -> Result<Self, EncoderError> {
+        Ok(match kind {
+            Kind::Linear(linear) => Self::of(Linear {
+                activation: linear.activation,
+                weights: Arc::new(pack(&linear, graph, isa)?),
+                isa,
+                has_residual: false,
+            }),
+            Kind::Conv(conv) => Self::of(Conv {
+                activation: conv.linear.activation,
+                weights: Arc::new(pack(&conv.linear, graph, isa)?),
+                slide: conv.slide,
+                isa,
+                has_residual: false,
+            }),
+            Kind::Depthwise(conv) => Self::of(DepthwiseConv { conv, isa, ready: Mutex::default() }),
+            Kind::FloatConv(conv) => Self::of(FirstConv { conv, isa, ready: Mutex::default() }),
+            Kind::LayerNorm { scale, bias, epsilon } => {
+                Self::of(LayerNorm { scale, bias, epsilon, isa })
+            }
+            Kind::Activation(activation) => Self::of(Pointwise { activation, isa }),
+            Kind::Embedding { table } => {
+                let integers = read(&table, graph)?;
+                Self::of(Embedding { integers, scales: table.scales })
+            }
+            Kind::Mean { keeps_axes } => Self::of(Mean { keeps_axes }),
+            Kind::Onnx(node) => {
+                let got = node.op_type.clone();
+                return Err(graph.fault("a node of ours", "one that was joined", got));
+            }
+        })
+    }
+
+    pub(super) fn with_residual(&self) -> Option<Self> {
+        self.0.with_residual()
+    }
+}
+
+fn read(table: &Quantized, graph: &Graph) -> Result<Vec<i8>, EncoderError> {
+    graph.bytes(&table.name)?.ok_or_else(|| {
+        let tensor = format!("tensor {:?}", table.name);
+        graph.fault(&tensor, "8-bit integers as many as its dimensions say", "others".to_owned())
+    })
+}
+
+fn pack(linear: &graph::Linear, graph: &Graph, isa: Isa) -> Result<Weights, EncoderError> {
+    let graph::Linear { weights, layout, bias, n_inputs, .. } = linear;
+    let integers = read(weights, graph)?;
+    let packed = Weights::pack(isa, &integers, *layout, &weights.scales, bias.as_deref());
+    let fault = |got: String| {
+        graph.fault(&format!("tensor {:?}", weights.name), "the weights of a linear layer", got)
+    };
+    let packed = packed.map_err(|err| fault(err.to_string()))?;
+    if packed.n_inputs() != *n_inputs {
+        return Err(fault(format!("{} inputs for {n_inputs}", packed.n_inputs())));
+    }
+    Ok(packed)
+}
+
+thread_local! {
+    /// The operators of the graph that this thread parses: tract's builders are plain functions.
+    static OPERATORS: RefCell<Vec<Operator>> = const { RefCell::new(Vec::new()) };
+    /// Quantized activations; one buffer for all layers, since they run in turn.
+    static ROWS: RefCell<Option<Rows>> = const { RefCell::new(None) };
+}
+
+/// Parses the rewritten graph for `signature`.
+pub(super) fn parse(
+    proto: ModelProto,
+    operators: Vec<Operator>,
+    signature: &Signature,
+) -> TractResult<InferenceModel> {
+    let mut onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    onnx.op_register.insert(Operator::TYPE, build);
+    OPERATORS.set(operators);
+    let parsed = onnx.parse(&proto, None);
+    OPERATORS.take();
+    let mut model = parsed?.model;
+    select(&mut model, signature)?;
+    Ok(model)
+}
+
+fn build(
+    _: &tract_onnx::model::ParsingContext<'_>,
+    node: &NodeProto,
+) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let number = graph::attr(node, Operator::NUMBER).and_then(|it| usize::try_from(it.i).ok());
+    let operator = OPERATORS.with_borrow(|it| number.and_then(|number| it.get(number).cloned()));
+    let operator = operator.with_context(|| {
+        format!("operator type {} is reserved; the file must not use it", Operator::TYPE)
+    })?;
+    Ok((expand(operator), vec![]))
+}
+
+impl Expansion for Operator {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn wire(
+        &self,
+        prefix: &str,
+        model: &mut TypedModel,
+        inputs: &[OutletId],
+    ) -> TractResult<TVec<OutletId>> {
+        model.wire_node(prefix, self.clone(), inputs)
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_input_arity(inputs, 1)?;
+        check_output_arity(outputs, 1)?;
+        s.equals(&outputs[0].datum_type, f32::datum_type())?;
+        s.given(&inputs[0].shape, move |s, shape| {
+            let sides = shape.iter().map(|it| Ok(it.to_usize()?));
+            let shape = sides.collect::<TractResult<TVec<usize>>>()?;
+            let out = self.0.shape(&[&shape])?;
+            let out: TVec<TDim> = out.iter().map(ToDim::to_dim).collect();
+            s.equals(&outputs[0].shape, out)
+        })
+    }
+}
+
+impl Op for Operator {
+    fn name(&self) -> StaticName {
+        self.0.name().into()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        Ok(vec![format!("{:?}", self.0)])
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Operator {
+    op_out_of_plan!();
+
+    fn eval(&self, _: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        Ok(tvec![self.0.run(inputs)?.into_tvalue()])
+    }
+}
+
+impl TypedOp for Operator {
+    as_op!();
+
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        let shapes = inputs
+            .iter()
+            .map(|it| it.shape.as_concrete().context("shapes must be known"))
+            .collect::<TractResult<TVec<_>>>()?;
+        Ok(tvec![f32::fact(self.0.shape(&shapes)?)])
+    }
+}
+
+fn floats(value: &TValue) -> TractResult<&[f32]> {
+    value.try_as_plain_ram()?.as_slice::<f32>()
+}
+
+/// A tensor of the shape, filled by `fill`.
+fn filled(shape: &[usize], fill: impl FnOnce(&mut [f32]) -> TractResult<()>) -> TractResult<Tensor> {
+    let mut out = Tensor::zero::<f32>(shape)?;
+    fill(out.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
+    Ok(out)
+}
+
+fn with_rows<T>(isa: Isa, body: impl FnOnce(&mut Rows) -> T) -> T {
+    ROWS.with_borrow_mut(|rows| {
+        if rows.as_ref().is_none_or(|it| it.isa() != isa) {
+            *rows = None;
+        }
+        body(rows.get_or_insert_with(|| Rows::new(isa)))
+    })
+}
+
+/// rows · weights + bias, activation, and a second input added where there is one.
+#[derive(Debug)]
+struct Linear {
+    weights: Arc<Weights>,
+    activation: Activation,
+    isa: Isa,
+    has_residual: bool,
+}
+
+impl Kernel for Linear {
+    fn name(&self) -> &'static str {
+        "Linear"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let mut shape: TVec<usize> = inputs[0].into();
+        let n_inputs = self.weights.n_inputs();
+        let last = shape.last_mut().filter(|it| **it == n_inputs);
+        let last = last.with_context(|| {
+            format!("a linear layer of {n_inputs} inputs cannot take {:?}", inputs[0])
+        })?;
+        *last = self.weights.n_outputs();
+        check_residual(self.has_residual, inputs, &shape)?;
+        Ok(shape)
+    }
+
+    fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let residual = if self.has_residual { inputs.pop() } else { None };
+        let shape = self.shape(&[inputs[0].shape()])?;
+        with_rows(self.isa, |rows| {
+            rows.quantize(floats(&inputs[0])?, self.weights.n_inputs());
+            into_output(&shape, residual, |output, out| {
+                multiply(rows, &self.weights, self.activation, output, out);
+            })
+        })
+    }
+
+    fn with_residual(&self) -> Option<Operator> {
+        (!self.has_residual).then(|| {
+            Operator::of(Self { weights: self.weights.clone(), has_residual: true, ..*self })
+        })
+    }
+}
+
+fn check_residual(has: bool, inputs: &[&[usize]], shape: &[usize]) -> TractResult<()> {
+    let expected = if has { 2 } else { 1 };
+    ensure!(inputs.len() == expected, "an operator of {expected} inputs got {}", inputs.len());
+    if let Some(residual) = inputs.get(1) {
+        ensure!(*residual == shape, "a residual of {residual:?} cannot be added to {shape:?}");
+    }
+    Ok(())
+}
+
+/// Lets `compute` write a new tensor, or add to the residual, in place where nobody else has it.
+fn into_output(
+    shape: &[usize],
+    residual: Option<TValue>,
+    compute: impl FnOnce(Output, &mut [f32]),
+) -> TractResult<Tensor> {
+    let Some(residual) = residual else {
+        return filled(shape, |out| {
+            compute(Output::Set, out);
+            Ok(())
+        });
+    };
+    let mut out = residual.into_tensor();
+    compute(Output::Add, out.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
+    Ok(out)
+}
+
+/// A convolution, channels last, by the same layer on windows of the picture.
+#[derive(Debug)]
+struct Conv {
+    weights: Arc<Weights>,
+    slide: Slide,
+    activation: Activation,
+    isa: Isa,
+    has_residual: bool,
+}
+
+impl Kernel for Conv {
+    fn name(&self) -> &'static str {
+        "Conv"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        let [height, width] = self.slide.size;
+        let n_channels = self.weights.n_inputs() / (height * width);
+        let (n, window, _) = place(self.slide, n_channels, inputs[0])?;
+        let shape = tvec![n, window.out[0], window.out[1], self.weights.n_outputs()];
+        check_residual(self.has_residual, inputs, &shape)?;
+        Ok(shape)
+    }
+
+    fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let residual = if self.has_residual { inputs.pop() } else { None };
+        let shape = self.shape(&[inputs[0].shape()])?;
+        let [height, width] = self.slide.size;
+        let n_channels = self.weights.n_inputs() / (height * width);
+        let (_, window, picture) = place(self.slide, n_channels, inputs[0].shape())?;
+        let values = floats(&inputs[0])?;
+        let n_outputs = self.weights.n_outputs();
+        with_rows(self.isa, |rows| {
+            into_output(&shape, residual, |output, out| {
+                if window.is_pixel(picture) {
+                    rows.quantize(values, n_channels);
+                    multiply(rows, &self.weights, self.activation, output, out);
+                    return;
+                }
+                let mut patches = Patches::new(self.isa, window);
+                let outs = out.chunks_exact_mut(window.out[0] * window.out[1] * n_outputs);
+                for (values, out) in values.chunks_exact(picture.len()).zip(outs) {
+                    patches.quantize(values, picture, rows);
+                    multiply(rows, &self.weights, self.activation, output, out);
+                }
+            })
+        })
+    }
+
+    fn with_residual(&self) -> Option<Operator> {
+        (!self.has_residual).then(|| {
+            Operator::of(Self { weights: self.weights.clone(), has_residual: true, ..*self })
+        })
+    }
+}
+
+/// Number of pictures, window and shape of each for pictures of `shape`, channels last.
+fn place(slide: Slide, n_channels: usize, shape: &[usize]) -> TractResult<(usize, Window, Shape)> {
+    let [n, height, width, channels] = *shape else {
+        bail!("a convolution over pictures cannot take {shape:?}");
+    };
+    ensure!(channels == n_channels, "a convolution of {n_channels} channels cannot take {shape:?}");
+    let Slide { size, step, pads: [top, left, bottom, right] } = slide;
+    let side = |side: usize, pads: usize, axis: usize| -> TractResult<usize> {
+        let room = (side + pads).checked_sub(size[axis]);
+        let room = room.with_context(|| format!("a window of {size:?} does not fit {shape:?}"))?;
+        Ok(room / step[axis] + 1)
+    };
+    let out = [side(height, top + bottom, 0)?, side(width, left + right, 1)?];
+    let window = Window { size, step, before: [top, left], out };
+    Ok((n, window, Shape { height, width, channels }))
+}
+
+/// A kernel that is made when the picture's shape is known.
+type Ready<T> = Mutex<Option<(Shape, Window, T)>>;
+
+/// Runs `body` for each picture, with the kernel that `make` makes for their shape.
+fn each_picture<T>(
+    ready: &Ready<T>,
+    slide: Slide,
+    n_channels: usize,
+    input: &TValue,
+    n_outputs: usize,
+    make: impl FnOnce(Window) -> T,
+    mut body: impl FnMut(&mut T, &[f32], Shape, &mut [f32]),
+) -> TractResult<Tensor> {
+    let (n, window, picture) = place(slide, n_channels, input.shape())?;
+    // What a panic would leave behind is a kernel without state.
+    let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
+    if ready.as_ref().is_none_or(|it| it.0 != picture) {
+        *ready = None;
+    }
+    let (.., kernel) = ready.get_or_insert_with(|| (picture, window, make(window)));
+    let values = floats(input)?;
+    filled(&[n, window.out[0], window.out[1], n_outputs], |out| {
+        let outs = out.chunks_exact_mut(window.out[0] * window.out[1] * n_outputs);
+        for (values, out) in values.chunks_exact(picture.len()).zip(outs) {
+            body(kernel, values, picture, out);
+        }
+        Ok(())
+    })
+}
+
+/// A convolution of each channel with its own window, channels last.
+struct DepthwiseConv {
+    conv: graph::FloatConv,
+    isa: Isa,
+    ready: Ready<Depthwise>,
+}
+
+impl Debug for DepthwiseConv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "DepthwiseConv({:?}, {})", self.conv.slide, self.isa)
+    }
+}
+
+impl Kernel for DepthwiseConv {
+    fn name(&self) -> &'static str {
+        "DepthwiseConv"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let (n, window, picture) = place(self.conv.slide, self.conv.n_channels, inputs[0])?;
+        let [height, width] = self.conv.slide.size;
+        let expected = height * width * self.conv.n_channels;
+        let got = self.conv.weights.len();
+        ensure!(got == expected, "a convolution must have {expected} weights, got {got}");
+        Ok(tvec![n, window.out[0], window.out[1], picture.channels])
+    }
+
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let graph::FloatConv { weights, slide, n_channels, bias, activation } = &self.conv;
+        each_picture(
+            &self.ready,
+            *slide,
+            *n_channels,
+            &inputs[0],
+            *n_channels,
+            |window| Depthwise::new(self.isa, window, weights, bias.clone(), *activation),
+            |kernel, values, shape, out| kernel.run(values, shape, out),
+        )
+    }
+}
+
+/// A convolution in float, channels last.
+struct FirstConv {
+    conv: graph::FloatConv,
+    isa: Isa,
+    ready: Ready<FloatConv>,
+}
+
+impl Debug for FirstConv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FirstConv({:?}, {})", self.conv.slide, self.isa)
+    }
+}
+
+impl Kernel for FirstConv {
+    fn name(&self) -> &'static str {
+        "FirstConv"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let (n, window, _) = place(self.conv.slide, self.conv.n_channels, inputs[0])?;
+        let [height, width] = self.conv.slide.size;
+        let n_outputs = self.conv.bias.len();
+        let expected = height * width * self.conv.n_channels * n_outputs;
+        let got = self.conv.weights.len();
+        ensure!(got == expected, "a convolution must have {expected} weights, got {got}");
+        Ok(tvec![n, window.out[0], window.out[1], n_outputs])
+    }
+
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let graph::FloatConv { weights, slide, n_channels, bias, activation } = &self.conv;
+        each_picture(
+            &self.ready,
+            *slide,
+            *n_channels,
+            &inputs[0],
+            bias.len(),
+            |window| FloatConv::new(self.isa, window, weights, bias.clone(), *activation),
+            |kernel, values, shape, out| kernel.run(values, shape, out),
+        )
+    }
+}
+
+#[derive(Debug)]
+struct LayerNorm {
+    scale: Vec<f32>,
+    bias: Vec<f32>,
+    epsilon: f32,
+    isa: Isa,
+}
+
+impl Kernel for LayerNorm {
+    fn name(&self) -> &'static str {
+        "LayerNorm"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let n = self.scale.len();
+        ensure!(
+            inputs[0].last() == Some(&n),
+            "a normalization of {n} channels cannot take {:?}",
+            inputs[0]
+        );
+        Ok(inputs[0].into())
+    }
+
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let values = floats(&inputs[0])?;
+        filled(inputs[0].shape(), |out| {
+            layer_norm(self.isa, values, &self.scale, &self.bias, self.epsilon, out);
+            Ok(())
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Pointwise {
+    activation: Activation,
+    isa: Isa,
+}
+
+impl Kernel for Pointwise {
+    fn name(&self) -> &'static str {
+        "Activation"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        Ok(inputs[0].into())
+    }
+
+    fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let mut out = inputs.remove(0).into_tensor();
+        self.activation.apply(self.isa, out.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?);
+        Ok(out)
+    }
+}
+
+/// Rows of a table of 8-bit integers, by their numbers.
+struct Embedding {
+    integers: Vec<i8>,
+    scales: Vec<f32>,
+}
+
+impl Debug for Embedding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Embedding({} rows)", self.scales.len())
+    }
+}
+
+impl Kernel for Embedding {
+    fn name(&self) -> &'static str {
+        "Embedding"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let mut shape: TVec<usize> = inputs[0].into();
+        shape.push(self.integers.len() / self.scales.len().max(1));
+        Ok(shape)
+    }
+
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let ids = inputs[0].cast_to::<i64>()?;
+        let ids = ids.try_as_plain_ram()?.as_slice::<i64>()?.to_vec();
+        let n_channels = self.integers.len() / self.scales.len().max(1);
+        filled(&self.shape(&[inputs[0].shape()])?, |out| {
+            for (id, out) in ids.into_iter().zip(out.chunks_exact_mut(n_channels.max(1))) {
+                let n_rows = self.scales.len();
+                let row = usize::try_from(id).ok().filter(|it| *it < n_rows);
+                let row = row.with_context(|| format!("a token must be 0 to {n_rows}, got {id}"))?;
+                let integers = &self.integers[row * n_channels..(row + 1) * n_channels];
+                for (out, integer) in out.iter_mut().zip(integers) {
+                    *out = f32::from(*integer) * self.scales[row];
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The mean over a picture's area, channels last.
+#[derive(Debug)]
+struct Mean {
+    keeps_axes: bool,
+}
+
+impl Kernel for Mean {
+    fn name(&self) -> &'static str {
+        "Mean"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let [n, _, _, channels] = *inputs[0] else {
+            bail!("a mean over a picture's area cannot take {:?}", inputs[0]);
+        };
+        Ok(if self.keeps_axes { tvec![n, 1, 1, channels] } else { tvec![n, channels] })
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a count of pixels")]
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let values = floats(&inputs[0])?;
+        let shape = inputs[0].shape();
+        let (area, channels) = (shape[1] * shape[2], shape[3]);
+        filled(&self.shape(&[shape])?, |out| {
+            let pictures = values.chunks_exact((area * channels).max(1));
+            for (picture, out) in pictures.zip(out.chunks_exact_mut(channels.max(1))) {
+                for pixel in picture.chunks_exact(channels) {
+                    out.iter_mut().zip(pixel).for_each(|(out, value)| *out += value);
+                }
+                out.iter_mut().for_each(|it| *it /= area as f32);
+            }
+            Ok(())
+        })
+    }
+}
