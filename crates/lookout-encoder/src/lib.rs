@@ -18,6 +18,7 @@ mod onnx;
 mod preprocess;
 mod runtime;
 mod text_tower;
+mod tokens;
 
 pub use bundle::Bundle;
 pub use error::{BoxError, EncoderError, Fault};
