@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{Disposition, Picture};
 use lookout_encoder::{
-    Bundle, EncoderError, Golden, ImageRule, ImageTower, Layout, TextTower, preprocess,
-    resize_and_crop,
+    Bundle, EncoderError, Filter, Golden, ImageRule, ImageTower, Layout, Resize, Rounding,
+    TextTower, preprocess, resize_and_crop,
 };
 use serde_json::Value;
 
@@ -97,7 +97,12 @@ fn what_the_model_sees_is_what_pillow_makes() {
 fn unusual_pictures_are_seen_as_pillow_sees_them() {
     let rule = ImageRule {
         size_px: 16,
-        short_side_px: 20,
+        resize: Resize::ShortSide {
+            short_side_px: 20,
+            long_side: Rounding::HalfEven,
+            crop: Rounding::Floor,
+        },
+        filter: Filter::Bicubic,
         mean: [0.0; 3],
         std: [1.0; 3],
         layout: Layout::Nhwc,

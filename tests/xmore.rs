@@ -50,7 +50,7 @@ fn check_file(path: &Path) {
         ("running", Weighting::History(Window::Unbounded)),
         ("windowed", Weighting::History(Window::Frames(window))),
     ] {
-        let scales = Scales { image: scale, caption: scale };
+        let scales = Scales { image: scale, caption: scale, bias: None };
         let mut classifier = Classifier::new(classes.clone(), scales, weighting, usize::MAX);
         for (t, ((image, captions), row)) in images.iter().zip(captions).zip(expected).enumerate() {
             let candidates = embeddings(captions).into_iter().enumerate().map(|(i, embedding)| {

@@ -24,6 +24,23 @@ impl LogitScale {
     }
 }
 
+/// What a sigmoid model adds to each logit. Dimensionless, finite; about -10 to -17 for the
+/// released SigLIP models, because few of the pairs that they were trained on match.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogitBias(f64);
+
+impl LogitBias {
+    /// `None` unless `bias` is finite.
+    pub fn new(bias: f64) -> Option<Self> {
+        bias.is_finite().then_some(Self(bias))
+    }
+
+    /// The value.
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
 /// The logit scales of a model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scales {
@@ -31,6 +48,9 @@ pub struct Scales {
     pub image: LogitScale,
     /// For text-text cosines, which lie elsewhere.
     pub caption: LogitScale,
+    /// What a sigmoid model adds to the image-text logits; `None` where the model was trained
+    /// with softmax. See [`Scales::match_probability`].
+    pub bias: Option<LogitBias>,
 }
 
 /// Evidence cannot be made of these values.

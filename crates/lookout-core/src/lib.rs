@@ -22,7 +22,9 @@ mod retrieval;
 mod stop;
 
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
-pub use classify::{ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitScale, Scales};
+pub use classify::{
+    ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitBias, LogitScale, Scales,
+};
 pub use decision::{
     Change, Decider, DecisionRules, InvalidRules, LastKnown, Outcome, Reason, Snapshot, State,
     Verdict,

@@ -177,7 +177,7 @@ impl Bundle {
 
     fn limit(&self, name: &str) -> u64 {
         let Manifest { text, golden, .. } = &self.manifest;
-        let is_table = name == text.tokenizer || name == golden.file;
+        let is_table = name == text.tokens.file || name == golden.file;
         if is_table { MAX_TABLE_BYTES } else { MAX_MODEL_BYTES }
     }
 
@@ -190,7 +190,7 @@ impl Bundle {
         for (key, name) in [
             ("image.file", &image.file),
             ("text.file", &text.file),
-            ("text.tokenizer", &text.tokenizer),
+            ("text.tokenizer", &text.tokens.file),
             ("golden.file", &golden.file),
         ] {
             if !sha256.contains_key(name) {

@@ -9,6 +9,8 @@
 #![warn(missing_docs)]
 
 mod bundle;
+mod clean;
+mod clip_bpe;
 mod error;
 mod fused;
 mod golden;
@@ -25,6 +27,6 @@ pub use error::{BoxError, EncoderError, Fault};
 pub use golden::{Golden, SampleCheck};
 pub use image_tower::ImageTower;
 pub use manifest::DecisionDefaults;
-pub use preprocess::{ImageRule, Layout, preprocess, resize_and_crop};
+pub use preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess, resize_and_crop};
 pub use runtime::Runtime;
 pub use text_tower::TextTower;

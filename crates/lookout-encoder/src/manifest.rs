@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use lookout_core::{ClassSet, LogitScale, Scales, Weighting, Window};
+use lookout_core::{ClassSet, LogitBias, LogitScale, Scales, Weighting, Window};
 use toml::{Table, Value};
 
 use crate::Fault;
-use crate::preprocess::{ImageRule, Layout};
+use crate::preprocess::{Filter, ImageRule, Layout, Resize, Rounding};
 
 /// What a bundle recommends for decisions; each within 0 to 1, `exit` at most `enter`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,11 +54,51 @@ pub(crate) struct TextSpec {
     pub(crate) ids_input: String,
     pub(crate) mask_input: Option<String>,
     pub(crate) output: String,
-    pub(crate) tokenizer: String,
+    pub(crate) tokens: TokenSpec,
+}
+
+/// How a text becomes token ids.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TokenSpec {
+    pub(crate) kind: TokenizerKind,
+    pub(crate) file: String,
     pub(crate) context_length: usize,
-    pub(crate) pad_token: String,
+    pub(crate) pad: Pad,
     pub(crate) end_token: String,
+    pub(crate) clean: Clean,
     pub(crate) strip: bool,
+}
+
+/// What the tokenizer's file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenizerKind {
+    /// The `tokenizer.json` of Hugging Face's library.
+    HuggingFace,
+    /// The merge rules of CLIP's byte pair encoding.
+    ClipBpe,
+}
+
+/// What fills a text up to the context length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pad {
+    /// A token of the tokenizer.
+    Token(String),
+    /// The id of a token.
+    Id(u32),
+}
+
+/// What happens to a text before the tokenizer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Clean {
+    /// Nothing.
+    None,
+    /// Lower case.
+    Lower,
+    /// As CLIP was trained: repaired Unicode, HTML entities resolved, one space for white space,
+    /// lower case.
+    Clip,
+    /// As SigLIP was trained: lower case, ASCII punctuation gone, one space for white space.
+    Canonicalize,
 }
 
 /// The bundle's proof of itself.
@@ -97,6 +137,7 @@ impl Manifest {
         let origin = root.text("origin");
         let scale_rule = "greater than 0 and finite";
         let logit_scale = root.get("logit_scale", scale_rule, scale);
+        let logit_bias = root.optional("logit_bias", "a finite number", bias);
         let caption_logit_scale = root.optional("caption_logit_scale", scale_rule, scale);
         let templates = root.get(
             "templates",
@@ -128,6 +169,7 @@ impl Manifest {
             scales: Scales {
                 image: image_scale,
                 caption: caption_logit_scale.unwrap_or(image_scale),
+                bias: logit_bias,
             },
             templates: templates?,
             weighting,
@@ -177,33 +219,66 @@ impl ImageSpec {
         let file = section.file("file");
         let input = section.text("input");
         let output = section.text("output");
-        let layout = section.one_of("layout", &["nchw", "nhwc"]);
+        let layout = section.choice("layout", &[("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)]);
         section.one_of("channels", &["rgb"]);
-        section.one_of("resize", &["short_side"]);
-        section.one_of("long_side_rounding", &["half_even"]);
-        section.one_of("interpolation", &["bicubic"]);
-        section.one_of("crop", &["center"]);
         let size_px: Option<u32> = section.integer("size_px", 1, 4096);
+        let resize = match section.one_of("resize", &["short_side", "exact"]) {
+            Some(it) if it == "exact" => Self::read_exact(section),
+            Some(_) => Self::read_short_side(section, size_px),
+            None => None,
+        };
+        let filter = section.choice(
+            "interpolation",
+            &[
+                ("bicubic", Filter::Bicubic),
+                ("bilinear", Filter::Bilinear),
+                ("lanczos", Filter::Lanczos),
+            ],
+        );
+        let mean = section
+            .get("mean", "3 finite numbers, for values of 0 to 255", |it| triple(it, |_| true));
+        let std = section.get("std", "3 numbers greater than 0, for values of 0 to 255", |it| {
+            triple(it, |it| 0.0 < it)
+        });
+        let rule = ImageRule {
+            size_px: size_px?,
+            resize: resize?,
+            filter: filter?,
+            mean: mean?,
+            std: std?,
+            layout: layout?,
+        };
+        Some(Self { file: file?, input: input?, output: output?, rule })
+    }
+
+    fn read_short_side(section: &mut Section<'_>, size_px: Option<u32>) -> Option<Resize> {
         let short_side_px: Option<u32> = section.integer("short_side_px", 1, 8192);
         if let (Some(size), Some(short)) = (size_px, short_side_px)
             && short < size
         {
             section.fault("short_side_px", "at least `image.size_px`", &short.to_string());
         }
-        let mean = section
-            .get("mean", "3 finite numbers, for values of 0 to 255", |it| triple(it, |_| true));
-        let std = section.get("std", "3 numbers greater than 0, for values of 0 to 255", |it| {
-            triple(it, |it| 0.0 < it)
-        });
-        let layout = if layout? == "nchw" { Layout::Nchw } else { Layout::Nhwc };
-        let rule = ImageRule {
-            size_px: size_px?,
+        let long_side = section.choice(
+            "long_side_rounding",
+            &[("half_even", Rounding::HalfEven), ("floor", Rounding::Floor)],
+        );
+        let crop = section.choice(
+            "crop",
+            &[("center", Rounding::Floor), ("center_half_even", Rounding::HalfEven)],
+        );
+        Some(Resize::ShortSide {
             short_side_px: short_side_px?,
-            mean: mean?,
-            std: std?,
-            layout,
-        };
-        Some(Self { file: file?, input: input?, output: output?, rule })
+            long_side: long_side?,
+            crop: crop?,
+        })
+    }
+
+    /// Nothing is cut off, so there is nothing to say about a crop.
+    fn read_exact(section: &mut Section<'_>) -> Option<Resize> {
+        for key in ["short_side_px", "long_side_rounding", "crop"] {
+            section.absent(key, "removed; it belongs to resize = \"short_side\"");
+        }
+        Some(Resize::Exact)
     }
 }
 
@@ -213,24 +288,58 @@ impl TextSpec {
         let ids_input = section.text("ids_input");
         let mask_input = section.optional("mask_input", TEXT_RULE, |it| short_text(it.as_str()?));
         let output = section.text("output");
-        section.one_of("tokenizer_kind", &["hugging_face"]);
-        let tokenizer = section.file("tokenizer");
-        let context_length = section.integer("context_length", 2, 4096);
-        section.one_of("padding", &["right"]);
-        let pad_token = section.text("pad_token");
-        let end_token = section.text("end_token");
-        let strip = section.get("strip", "true or false", Value::as_bool);
+        let tokens = TokenSpec::read(section);
         Some(Self {
             file: file?,
             ids_input: ids_input?,
             mask_input,
             output: output?,
-            tokenizer: tokenizer?,
+            tokens: tokens?,
+        })
+    }
+}
+
+impl TokenSpec {
+    fn read(section: &mut Section<'_>) -> Option<Self> {
+        let kind = section.choice(
+            "tokenizer_kind",
+            &[("hugging_face", TokenizerKind::HuggingFace), ("clip_bpe", TokenizerKind::ClipBpe)],
+        );
+        let file = section.file("tokenizer");
+        let context_length = section.integer("context_length", 2, 4096);
+        section.one_of("padding", &["right"]);
+        let pad = Self::read_pad(section);
+        let end_token = section.text("end_token");
+        let clean = match section.has("clean") {
+            false => Some(Clean::None),
+            true => section.choice(
+                "clean",
+                &[
+                    ("none", Clean::None),
+                    ("lower", Clean::Lower),
+                    ("clip", Clean::Clip),
+                    ("canonicalize", Clean::Canonicalize),
+                ],
+            ),
+        };
+        let strip = section.get("strip", "true or false", Value::as_bool);
+        Some(Self {
+            kind: kind?,
+            file: file?,
             context_length: context_length?,
-            pad_token: pad_token?,
+            pad: pad?,
             end_token: end_token?,
+            clean: clean?,
             strip: strip?,
         })
+    }
+
+    fn read_pad(section: &mut Section<'_>) -> Option<Pad> {
+        if !section.has("pad_id") {
+            return section.text("pad_token").map(Pad::Token);
+        }
+        section.absent("pad_token", "removed where `text.pad_id` is given");
+        section.integer("pad_id", 0, u32::MAX.into()).map(Pad::Id)
     }
 }
 
@@ -319,6 +428,24 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// One of the named values.
+    fn choice<T: Clone>(&mut self, key: &str, allowed: &[(&str, T)]) -> Option<T> {
+        let names: Vec<&str> = allowed.iter().map(|(name, _)| *name).collect();
+        let name = self.one_of(key, &names)?;
+        allowed.iter().find(|(it, _)| *it == name).map(|(_, value)| value.clone())
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// A fault where `key` is given.
+    fn absent(&mut self, key: &str, rule: &str) {
+        if self.table.remove(key).is_some() {
+            self.fault(key, rule, "a value");
+        }
+    }
+
     fn section<T>(
         &mut self,
         key: &str,
@@ -355,6 +482,10 @@ fn number(value: &Value) -> Option<f64> {
 
 fn scale(value: &Value) -> Option<LogitScale> {
     LogitScale::from_linear(number(value)?)
+}
+
+fn bias(value: &Value) -> Option<LogitBias> {
+    LogitBias::new(number(value)?)
 }
 
 fn short_text(text: &str) -> Option<String> {
@@ -480,12 +611,106 @@ mod tests {
                 "crop = \"center\"\nflip = true",
                 "`image.flip` must be removed; this program knows no such key",
             ),
+            (
+                "resize = \"short_side\"",
+                "resize = \"longest\"",
+                "`image.resize` must be \"short_side\" or \"exact\", got \"longest\"",
+            ),
+            (
+                "long_side_rounding = \"half_even\"",
+                "long_side_rounding = \"up\"",
+                "`image.long_side_rounding` must be \"half_even\" or \"floor\", got \"up\"",
+            ),
+            (
+                "crop = \"center\"",
+                "crop = \"top\"",
+                "`image.crop` must be \"center\" or \"center_half_even\", got \"top\"",
+            ),
+            (
+                "logit_scale = 30.0",
+                "logit_scale = 30.0\nlogit_bias = -inf",
+                "`logit_bias` must be a finite number, got -inf",
+            ),
+            (
+                "tokenizer_kind = \"hugging_face\"",
+                "tokenizer_kind = \"spiece\"",
+                "`text.tokenizer_kind` must be \"hugging_face\" or \"clip_bpe\"",
+            ),
+            (
+                "strip = true",
+                "strip = true\nclean = \"upper\"",
+                "`text.clean` must be \"none\" or \"lower\" or \"clip\" or \"canonicalize\"",
+            ),
+            (
+                "pad_token = \"[PAD]\"",
+                "pad_token = \"[PAD]\"\npad_id = 0",
+                "`text.pad_token` must be removed where `text.pad_id` is given",
+            ),
+            (
+                "pad_token = \"[PAD]\"",
+                "pad_id = -1",
+                "`text.pad_id` must be a whole number, 0 to 4294967295, got -1",
+            ),
+            ("pad_token = \"[PAD]\"", "", "`text.pad_token` must be a text"),
             ("= \"1d27", "= \"1D27", "`sha256` must be a table of file names"),
         ] {
             assert!(STARTER.contains(from), "{from}");
             let found = faults(&STARTER.replacen(from, to, 1));
             assert!(found.len() == 1 && found[0].contains(fault), "{to}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_model_of_another_family_is_described_by_other_values() {
+        let siglip = [
+            ("logit_scale = 30.0", "logit_scale = 117.3\nlogit_bias = -12.9"),
+            ("short_side_px = 256", ""),
+            ("long_side_rounding = \"half_even\"", ""),
+            ("crop = \"center\"", ""),
+            ("resize = \"short_side\"", "resize = \"exact\""),
+            ("pad_token = \"[PAD]\"", "pad_id = 1"),
+            ("mask_input = \"attention_mask\"", ""),
+            ("strip = true", "strip = true\nclean = \"canonicalize\""),
+        ];
+        let change = |text: String, (from, to): &(&str, &str)| {
+            assert!(text.contains(from), "{from}");
+            text.replacen(from, to, 1)
+        };
+        let text = siglip.iter().fold(STARTER.to_owned(), change);
+        let manifest = Manifest::from_table(text.parse().unwrap()).unwrap();
+        assert_eq!(manifest.scales.bias.map(LogitBias::get), Some(-12.9));
+        assert_eq!(manifest.image.rule.resize, Resize::Exact);
+        assert_eq!(manifest.text.mask_input, None);
+        let TokenSpec { pad, clean, .. } = manifest.text.tokens;
+        assert_eq!((pad, clean), (Pad::Id(1), Clean::Canonicalize));
+
+        let mobile_clip = [
+            ("interpolation = \"bicubic\"", "interpolation = \"bilinear\""),
+            ("long_side_rounding = \"half_even\"", "long_side_rounding = \"floor\""),
+            ("crop = \"center\"", "crop = \"center_half_even\""),
+            ("\"hugging_face\"", "\"clip_bpe\""),
+        ];
+        let text = mobile_clip.iter().fold(STARTER.to_owned(), change);
+        let manifest = Manifest::from_table(text.parse().unwrap()).unwrap();
+        assert_eq!(manifest.scales.bias, None);
+        assert_eq!(manifest.image.rule.filter, Filter::Bilinear);
+        let (long_side, crop) = (Rounding::Floor, Rounding::HalfEven);
+        let resize = Resize::ShortSide { short_side_px: 256, long_side, crop };
+        assert_eq!(manifest.image.rule.resize, resize);
+        let TokenSpec { kind, clean, .. } = manifest.text.tokens;
+        assert_eq!((kind, clean), (TokenizerKind::ClipBpe, Clean::None));
+    }
+
+    #[test]
+    fn what_belongs_to_a_crop_is_refused_without_one() {
+        let exact = STARTER.replacen("\"short_side\"", "\"exact\"", 1);
+        let found = faults(&exact);
+        let fault = |key: &str| {
+            format!(
+                "`image.{key}` must be removed; it belongs to resize = \"short_side\", got a value"
+            )
+        };
+        assert_eq!(found, ["short_side_px", "long_side_rounding", "crop"].map(fault));
     }
 
     #[test]

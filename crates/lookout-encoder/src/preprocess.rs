@@ -18,14 +18,53 @@ pub enum Layout {
     Nhwc,
 }
 
-/// How a picture becomes the image tower's input: the short side to `short_side_px` (bicubic,
-/// aspect kept), the square of `size_px` in the middle, then (value − mean) / std.
+/// How a fraction becomes a whole number of pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Down.
+    Floor,
+    /// To the nearest; the even one of two equally near.
+    HalfEven,
+}
+
+/// What the weights of a resized pixel's neighbors follow. Each is widened when it shrinks, and
+/// rounds to 8 bits between columns and rows, as Pillow does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// A triangle, one pixel to each side.
+    Bilinear,
+    /// Cubic with a = -0.5, two pixels to each side.
+    Bicubic,
+    /// A windowed sinc, three pixels to each side.
+    Lanczos,
+}
+
+/// How a picture gets the size of the model's square.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resize {
+    /// The short side to `short_side_px`, aspect kept, then the square in the middle.
+    ShortSide {
+        /// The short side after resizing, in pixels; at least [`ImageRule::size_px`].
+        short_side_px: u32,
+        /// What makes the long side whole.
+        long_side: Rounding,
+        /// What makes the offset of the crop whole.
+        crop: Rounding,
+    },
+    /// Width and height to the square's side each, whatever becomes of the aspect.
+    Exact,
+}
+
+/// How a picture becomes the image tower's input: resized to the square of `size_px`, then
+/// (value − mean) / std.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageRule {
     /// Side of the square, in pixels.
     pub size_px: u32,
-    /// The short side after resizing, in pixels; at least `size_px`.
-    pub short_side_px: u32,
+    /// What is resized, and what of it is kept.
+    pub resize: Resize,
+    /// How pixels are interpolated.
+    pub filter: Filter,
     /// Subtracted from each 8-bit value, per channel (R, G, B).
     pub mean: [f32; 3],
     /// Divides what is left, per channel; above 0.
@@ -56,7 +95,7 @@ pub fn resize_and_crop(picture: &Picture, rule: &ImageRule) -> Result<Vec<u8>, E
     let (width_px, height_px) = (picture.width_px(), picture.height_px());
     let [horizontal, vertical] =
         [width_px, height_px].map(|side_px| Span::of(side_px, width_px.min(height_px), rule));
-    resize(picture, &horizontal, &vertical, rule.size_px).map_err(|source| EncoderError::Resize {
+    resize(picture, &horizontal, &vertical, rule).map_err(|source| EncoderError::Resize {
         width_px,
         height_px,
         source,
@@ -71,17 +110,35 @@ struct Span {
 
 impl Span {
     fn of(side_px: u32, short_px: u32, rule: &ImageRule) -> Self {
-        let scale = f64::from(rule.short_side_px) / f64::from(short_px);
-        let resized = (f64::from(side_px) * scale).round_ties_even().max(f64::from(rule.size_px));
-        let offset = ((resized - f64::from(rule.size_px)) / 2.0).floor();
-        let step = f64::from(side_px) / resized;
-        Self { start: offset * step, length: f64::from(rule.size_px) * step }
+        let [side, short, size] = [side_px, short_px, rule.size_px].map(f64::from);
+        let Resize::ShortSide { short_side_px, long_side, crop } = rule.resize else {
+            return Self { start: 0.0, length: side };
+        };
+        let wanted = f64::from(short_side_px);
+        // Each product in the order of its reference, whose last bit can decide.
+        let resized = match long_side {
+            Rounding::Floor => (side * wanted / short).floor(),
+            Rounding::HalfEven => (side * (wanted / short)).round_ties_even(),
+        };
+        let resized = resized.max(size);
+        let offset = (resized - size) / 2.0;
+        let offset = match crop {
+            Rounding::Floor => offset.floor(),
+            Rounding::HalfEven => offset.round_ties_even(),
+        };
+        let step = side / resized;
+        Self { start: offset * step, length: size * step }
     }
 
-    /// The pixels that the filter looks at to make `size_px` of this span, of `side_px` that
-    /// there are. A bicubic filter reaches two steps, and two pixels at least, to each side.
-    fn rows(&self, size_px: u32, side_px: u32) -> Range<u32> {
-        let reach = 2.0 * (self.length / f64::from(size_px)).max(1.0) + 1.0;
+    /// The pixels that `filter` looks at to make `size_px` of this span, of `side_px` that
+    /// there are. It reaches a number of steps, and of pixels at least, to each side.
+    fn rows(&self, size_px: u32, side_px: u32, filter: Filter) -> Range<u32> {
+        let support = match filter {
+            Filter::Bilinear => 1.0,
+            Filter::Bicubic => 2.0,
+            Filter::Lanczos => 3.0,
+        };
+        let reach = support * (self.length / f64::from(size_px)).max(1.0) + 1.0;
         // The casts saturate, and both ends lie within the side.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
         let pixel = |position: f64| (position as u32).min(side_px);
@@ -93,22 +150,27 @@ fn resize(
     picture: &Picture,
     horizontal: &Span,
     vertical: &Span,
-    size_px: u32,
+    rule: &ImageRule,
 ) -> Result<Vec<u8>, crate::BoxError> {
-    let width_px = picture.width_px();
-    let rows = vertical.rows(size_px, picture.height_px());
+    let (width_px, size_px) = (picture.width_px(), rule.size_px);
+    let rows = vertical.rows(size_px, picture.height_px(), rule.filter);
     let row_bytes = width_px as usize * 3;
     let bytes = rows.start as usize * row_bytes..rows.end as usize * row_bytes;
     let height_px = rows.end - rows.start;
     let source = ImageRef::new(width_px, height_px, &picture.rgb()[bytes], PixelType::U8x3)?;
     let mut columns = Image::new(size_px, height_px, PixelType::U8x3);
     let mut square = Image::new(size_px, size_px, PixelType::U8x3);
-    let bicubic = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let filter = match rule.filter {
+        Filter::Bilinear => FilterType::Bilinear,
+        Filter::Bicubic => FilterType::CatmullRom,
+        Filter::Lanczos => FilterType::Lanczos3,
+    };
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     let mut resizer = Resizer::new();
-    let crop = bicubic.crop(horizontal.start, 0.0, horizontal.length, f64::from(height_px));
+    let crop = options.crop(horizontal.start, 0.0, horizontal.length, f64::from(height_px));
     resizer.resize(&source, &mut columns, &crop)?;
     let start = vertical.start - f64::from(rows.start);
-    let crop = bicubic.crop(0.0, start, f64::from(size_px), vertical.length);
+    let crop = options.crop(0.0, start, f64::from(size_px), vertical.length);
     resizer.resize(&columns, &mut square, &crop)?;
     Ok(square.into_vec())
 }
@@ -118,7 +180,10 @@ mod tests {
     use super::*;
 
     fn rule(size_px: u32, short_side_px: u32, layout: Layout) -> ImageRule {
-        ImageRule { size_px, short_side_px, mean: [1.0, 2.0, 3.0], std: [2.0, 4.0, 5.0], layout }
+        let (long_side, crop) = (Rounding::HalfEven, Rounding::Floor);
+        let resize = Resize::ShortSide { short_side_px, long_side, crop };
+        let (mean, std) = ([1.0, 2.0, 3.0], [2.0, 4.0, 5.0]);
+        ImageRule { size_px, resize, filter: Filter::Bicubic, mean, std, layout }
     }
 
     #[test]

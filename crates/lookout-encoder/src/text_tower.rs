@@ -27,12 +27,12 @@ impl TextTower {
     /// Loads the bundle's text tower on `runtime`, for `batch` texts a run, at least 1.
     pub fn load_on(bundle: &Bundle, runtime: &Runtime, batch: usize) -> Result<Self, EncoderError> {
         let spec = &bundle.manifest.text;
-        let tokens = Tokens::load(bundle.read(&spec.tokenizer)?, spec)?;
+        let tokens = Tokens::load(bundle.read(&spec.tokens.file)?, &spec.tokens)?;
         let rows = batch.max(1);
         let input = |name: &String| InputSpec {
             name: name.clone(),
             kind: InputKind::I64,
-            shape: vec![rows, spec.context_length],
+            shape: vec![rows, spec.tokens.context_length],
         };
         let names = [Some(&spec.ids_input), spec.mask_input.as_ref()];
         let signature = Signature {

@@ -8,20 +8,22 @@ use tokenizers::{
 };
 
 use crate::bundle::BundleFile;
+use crate::clean::clean;
 use crate::error::{LOAD, RUN};
-use crate::manifest::TextSpec;
+use crate::manifest::{Clean, Pad, TokenSpec, TokenizerKind};
 use crate::runtime::guard;
-use crate::{EncoderError, TextTower};
+use crate::{EncoderError, TextTower, clip_bpe};
 
 /// A tokenizer that fills exactly the context length.
 pub(crate) struct Tokens {
     path: PathBuf,
     tokenizer: Tokenizer,
+    clean: Clean,
     strip: bool,
 }
 
 impl Tokens {
-    pub(crate) fn load(file: BundleFile, spec: &TextSpec) -> Result<Self, EncoderError> {
+    pub(crate) fn load(file: BundleFile, spec: &TokenSpec) -> Result<Self, EncoderError> {
         let BundleFile { path, bytes } = file;
         let tokenizer = guard(&path, LOAD, || configure(&bytes, spec))?;
         let tokenizer = tokenizer.map_err(|source| EncoderError::Tokenizer {
@@ -29,13 +31,13 @@ impl Tokens {
             action: LOAD,
             source,
         })?;
-        let tokens = Self { path, tokenizer, strip: spec.strip };
+        let tokens = Self { path, tokenizer, clean: spec.clean, strip: spec.strip };
         tokens.check_end_token(spec)?;
         Ok(tokens)
     }
 
     /// The manifest's end token must close a text that was cut.
-    fn check_end_token(&self, spec: &TextSpec) -> Result<(), EncoderError> {
+    fn check_end_token(&self, spec: &TokenSpec) -> Result<(), EncoderError> {
         let (ids, _) = self.encode(&"a ".repeat(spec.context_length))?;
         let last = ids.last().and_then(|it| u32::try_from(*it).ok());
         let got = last.and_then(|it| self.tokenizer.id_to_token(it)).unwrap_or_default();
@@ -56,7 +58,8 @@ impl Tokens {
         if limit < got {
             return Err(EncoderError::TextTooLong { limit, got });
         }
-        let stripped = if self.strip { text.trim() } else { text };
+        let clean = clean(text, self.clean);
+        let stripped = if self.strip { clean.trim() } else { &clean };
         let encoding = guard(&self.path, RUN, || self.tokenizer.encode_fast(stripped, true))?;
         let encoding = encoding.map_err(|source| EncoderError::Tokenizer {
             path: self.path.clone(),
@@ -72,11 +75,22 @@ impl Tokens {
     }
 }
 
-fn configure(bytes: &[u8], spec: &TextSpec) -> Result<Tokenizer, crate::BoxError> {
-    let mut tokenizer = Tokenizer::from_bytes(bytes)?;
-    let pad_id = tokenizer.token_to_id(&spec.pad_token).ok_or_else(|| {
-        format!("it has no token {:?}, which `text.pad_token` names", spec.pad_token)
-    })?;
+fn configure(bytes: &[u8], spec: &TokenSpec) -> Result<Tokenizer, crate::BoxError> {
+    let mut tokenizer = match spec.kind {
+        TokenizerKind::HuggingFace => Tokenizer::from_bytes(bytes)?,
+        TokenizerKind::ClipBpe => clip_bpe::tokenizer(bytes)?,
+    };
+    let (pad_id, pad_token) = match &spec.pad {
+        Pad::Token(token) => {
+            let id = tokenizer.token_to_id(token);
+            let missing = || format!("it has no token {token:?}, which `text.pad_token` names");
+            (id.ok_or_else(missing)?, token.clone())
+        }
+        Pad::Id(id) => {
+            let token = tokenizer.id_to_token(*id);
+            (*id, token.ok_or_else(|| format!("it has no token {id}, which `text.pad_id` names"))?)
+        }
+    };
     tokenizer.with_truncation(Some(TruncationParams {
         direction: TruncationDirection::Right,
         max_length: spec.context_length,
@@ -89,7 +103,7 @@ fn configure(bytes: &[u8], spec: &TextSpec) -> Result<Tokenizer, crate::BoxError
         pad_to_multiple_of: None,
         pad_id,
         pad_type_id: 0,
-        pad_token: spec.pad_token.clone(),
+        pad_token,
     }));
     Ok(tokenizer)
 }

@@ -82,7 +82,7 @@ pub(crate) fn frame(luma: u8, captured_at: Duration) -> Frame {
 /// A track of [`classes`] that decides by each frame alone and is stale after 10 s.
 pub(crate) fn track(camera: &str, luma_change: f64, counters: &Arc<CameraCounters>) -> Track {
     let scale = LogitScale::from_linear(10.0).unwrap();
-    let scales = Scales { image: scale, caption: scale };
+    let scales = Scales { image: scale, caption: scale, bias: None };
     let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
     let second = Duration::from_secs(1);
     let rules = DecisionRules {
