@@ -121,6 +121,44 @@ fn unusual_pictures_are_seen_as_pillow_sees_them() {
     assert_eq!(n_checked, 20);
 }
 
+/// `tests/oracle/resize.py` made the rows by the programs that models are used with.
+#[test]
+fn each_resize_rule_is_that_of_its_reference() {
+    const PICTURES: [u32; 8] = [285, 872, 12280, 20247, 30213, 62554, 99053, 116479];
+    const N_ROWS: usize = 12;
+    let short =
+        |short_side_px, crop| Resize::ShortSide { short_side_px, long_side: Rounding::Floor, crop };
+    let (floor, half_even) = (Rounding::Floor, Rounding::HalfEven);
+    let cases = [
+        ("transformers-clip-224", 224, short(224, floor), Filter::Bicubic),
+        ("open-clip-224", 224, short(224, half_even), Filter::Bicubic),
+        ("transformers-mobileclip-256", 256, short(256, floor), Filter::Bilinear),
+        ("open-clip-bilinear-96", 96, short(96, half_even), Filter::Bilinear),
+        ("transformers-siglip-224", 224, Resize::Exact, Filter::Bicubic),
+        ("open-clip-siglip-256", 256, Resize::Exact, Filter::Bicubic),
+        ("transformers-lanczos-224", 224, short(224, floor), Filter::Lanczos),
+    ];
+    for (name, size_px, resize, filter) in cases {
+        let (mean, std, layout) = ([0.0; 3], [1.0; 3], Layout::Nhwc);
+        let rule = ImageRule { size_px, resize, filter, mean, std, layout };
+        let expected = picture(&oracle(&format!("resize/{name}.png")));
+        let row = size_px as usize * 3;
+        let strips = expected.rgb().chunks(row * N_ROWS);
+        assert_eq!(strips.len(), PICTURES.len(), "{name}");
+        for (id, strip) in PICTURES.into_iter().zip(strips) {
+            let path = root().join(format!("models/starter/pictures/coco_{id:012}.jpg"));
+            let square = resize_and_crop(&picture(&path), &rule).unwrap();
+            let middle = (size_px as usize / 2 - 2) * row;
+            let rows = [
+                &square[..4 * row],
+                &square[middle..middle + 4 * row],
+                &square[square.len() - 4 * row..],
+            ];
+            check_values(&format!("{name}, {id}"), &rows.concat(), strip);
+        }
+    }
+}
+
 #[test]
 fn extreme_sizes_need_no_extreme_memory() {
     let rule = starter().image_rule().clone();

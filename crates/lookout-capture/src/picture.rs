@@ -7,7 +7,9 @@ use std::path::Path;
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
-use libjpeg_turbo_rs::{DecodeLimits, DecodeWarning, Decoder, PixelFormat};
+use libjpeg_turbo_rs::{
+    DecodeLimits, DecodeWarning, Decoder, FrameHeader, PixelFormat, ScalingFactor,
+};
 use lookout_core::{Picture, PictureError};
 
 /// What a picture may cost before it is refused.
@@ -17,12 +19,17 @@ pub struct PictureLimits {
     pub max_pixels: u64,
     /// The most bytes of the encoded picture.
     pub max_bytes: u64,
+    /// A short side, in pixels, that is enough for every use of the picture: a JPEG whose sides
+    /// are divisible by it is decoded at a half, a quarter or an eighth of its size while its
+    /// short side stays at least this long, which takes a part of the time. `None` decodes every
+    /// pixel.
+    pub enough_px: Option<u32>,
 }
 
 impl Default for PictureLimits {
-    /// 50 million pixels and 64 MiB.
+    /// 50 million pixels and 64 MiB, every pixel decoded.
     fn default() -> Self {
-        Self { max_pixels: 50_000_000, max_bytes: 64 << 20 }
+        Self { max_pixels: 50_000_000, max_bytes: 64 << 20, enough_px: None }
     }
 }
 
@@ -132,7 +139,8 @@ pub fn read_picture(path: &Path, limits: &PictureLimits) -> Result<Picture, Pict
 /// Decodes a JPEG, PNG, WebP, BMP or GIF picture (the first frame of a moving one) to RGB.
 ///
 /// The orientation in the picture's EXIF data is applied. Transparency is dropped, not blended;
-/// gray becomes three equal channels. `limits` are checked before pixels are allocated. `name`
+/// gray becomes three equal channels. `limits` are checked before pixels are allocated, and say
+/// whether a JPEG may be decoded at a reduced size. `name`
 /// is for the error only.
 pub fn decode_picture(
     bytes: &[u8],
@@ -217,6 +225,9 @@ fn decode_jpeg(bytes: &[u8], limits: &PictureLimits) -> Result<RgbImage, Failure
     let mut decoder = Decoder::new_with_limits(bytes, decode_limits)?;
     let header = decoder.header();
     Failure::check_pixels(u32::from(header.width), u32::from(header.height), limits)?;
+    if let Some(scale) = limits.enough_px.and_then(|it| jpeg_scale(header, it)) {
+        decoder.set_scale(scale);
+    }
     let orientation = decoder.exif_orientation().and_then(Orientation::from_exif);
     decoder.set_output_format(PixelFormat::Rgb);
     let decoded = decoder.decode_image()?;
@@ -233,6 +244,18 @@ fn decode_jpeg(bytes: &[u8], limits: &PictureLimits) -> Result<RgbImage, Failure
     let mut image = DynamicImage::from(rgb);
     image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
     Ok(image.into_rgb8())
+}
+
+/// The smallest scale below 1 that leaves a short side of at least `enough_px`. Both sides must be
+/// divisible by it: a side that is rounded up changes the aspect, and with it the pixels that a
+/// crop keeps.
+fn jpeg_scale(header: &FrameHeader, enough_px: u32) -> Option<ScalingFactor> {
+    let [width_px, height_px] = [header.width, header.height].map(u32::from);
+    let fits = |it: &u32| {
+        let divides = width_px.is_multiple_of(*it) && height_px.is_multiple_of(*it);
+        divides && enough_px <= width_px.min(height_px) / it
+    };
+    ScalingFactor::try_new(1, [8, 4, 2].into_iter().find(fits)?).ok()
 }
 
 fn decode_other(
@@ -380,7 +403,7 @@ mod tests {
 
     #[test]
     fn limits_hold_before_pixels_exist() {
-        let limits = PictureLimits { max_pixels: 63, max_bytes: 100_000 };
+        let limits = PictureLimits { max_pixels: 63, max_bytes: 100_000, enough_px: None };
         for format in FORMATS {
             let err = decode_picture(&encoded(8, 8, format), "p", &limits).unwrap_err();
             assert_eq!(err.to_string(), "p may have at most 63 pixels, got 8x8", "{format:?}");
@@ -390,7 +413,7 @@ mod tests {
         let frame = bomb.windows(2).position(|it| it == [0xff, 0xc0]).unwrap();
         bomb[frame + 5..frame + 9].fill(0xff);
         assert!(decode(&bomb).is_err());
-        let limits = PictureLimits { max_pixels: 100, max_bytes: 10 };
+        let limits = PictureLimits { max_pixels: 100, max_bytes: 10, enough_px: None };
         let err = decode_picture(&[0; 11], "p", &limits).unwrap_err();
         assert_eq!(err.to_string(), "p may have at most 10 bytes, got 11");
     }
@@ -439,9 +462,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_large_jpeg_is_decoded_no_larger_than_needed() {
+        let size = |width, height, format, enough_px| {
+            let bytes = encoded(width, height, format);
+            let limits = PictureLimits { enough_px, ..PictureLimits::default() };
+            let picture = decode_picture(&bytes, "p", &limits).unwrap();
+            (picture.width_px(), picture.height_px())
+        };
+        let jpeg = |width, height, enough_px| size(width, height, ImageFormat::Jpeg, enough_px);
+        assert_eq!(jpeg(64, 48, None), (64, 48));
+        // Never below what is enough.
+        for (enough_px, expected) in [
+            (6, (8, 6)),
+            (7, (16, 12)),
+            (12, (16, 12)),
+            (13, (32, 24)),
+            (24, (32, 24)),
+            (25, (64, 48)),
+            (1000, (64, 48)),
+        ] {
+            assert_eq!(jpeg(64, 48, Some(enough_px)), expected, "{enough_px}");
+        }
+        assert_eq!(jpeg(48, 64, Some(12)), (12, 16));
+        // The aspect is kept exactly.
+        assert_eq!(jpeg(68, 48, Some(6)), (17, 12));
+        assert_eq!(jpeg(65, 48, Some(6)), (65, 48));
+        for format in FORMATS.into_iter().filter(|it| *it != ImageFormat::Jpeg) {
+            assert_eq!(size(64, 48, format, Some(6)), (64, 48), "{format:?}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_for_the_whole_of_a_picture_that_is_decoded_smaller() {
+        let bytes = encoded(64, 48, ImageFormat::Jpeg);
+        let limits = PictureLimits { max_pixels: 3000, max_bytes: 100_000, enough_px: Some(6) };
+        let error = decode_picture(&bytes, "p", &limits).unwrap_err().to_string();
+        assert!(error.ends_with("may have at most 3000 pixels, got 64x48"), "{error}");
+    }
+
     proptest::proptest! {
         #[test]
         fn no_bytes_make_it_panic(
+            enough_px in proptest::option::of(0u32..12),
             format in 0usize..5,
             changes in proptest::collection::vec((0usize..4000, 0u8..), 0..20),
         ) {
@@ -450,7 +513,7 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = value;
             }
-            let limits = PictureLimits { max_pixels: 10_000, max_bytes: 100_000 };
+            let limits = PictureLimits { max_pixels: 10_000, max_bytes: 100_000, enough_px };
             if let Ok(picture) = decode_picture(&bytes, "p", &limits) {
                 proptest::prop_assert!(picture.rgb().len() <= 30_000);
             }

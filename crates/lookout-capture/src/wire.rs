@@ -117,7 +117,8 @@ fn rubbish(message: String) -> ReadError {
 mod tests {
     use super::*;
 
-    const LIMITS: PictureLimits = PictureLimits { max_bytes: 1000, max_pixels: 100 };
+    const LIMITS: PictureLimits =
+        PictureLimits { max_bytes: 1000, max_pixels: 100, enough_px: None };
 
     fn written(format: StreamFormat, width_px: u32, height_px: u32, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();

@@ -53,6 +53,29 @@ pub struct Scales {
     pub bias: Option<LogitBias>,
 }
 
+impl Scales {
+    /// How probable it is that a picture and a text match, for the `cosine` of their embeddings,
+    /// within 0 to 1, judged for this pair alone: sigmoid(s cos + b) with `image` as s and `bias`
+    /// as b. `None` without a bias.
+    ///
+    /// Source: Zhai et al., Sigmoid Loss for Language Image Pre-Training (arXiv 2303.15343),
+    /// algorithm 1. A sigmoid model learns these pairwise probabilities p_c, which do not sum to
+    /// 1 over classes: none may match, or several. Where exactly one of the classes matches,
+    /// and they match independently otherwise, class c is it with a probability proportional to
+    ///
+    /// p_c · Π_{j≠c} (1 − p_j) = p_c / (1 − p_c) · Π_j (1 − p_j),
+    ///
+    /// so to the odds p_c / (1 − p_c) = exp(s cos_c + b), because the product is the same for
+    /// every class. Normalized over the classes, exp(b) cancels, and softmax(s cos) is left: the
+    /// distribution of any other model. What the bias alone tells is whether anything matches.
+    pub fn match_probability(&self, cosine: f64) -> Option<f64> {
+        let logit = self.image.0 * cosine + self.bias?.0;
+        // Only the exponential of what is not positive, so nothing overflows.
+        let small = (-logit.abs()).exp();
+        Some(if logit < 0.0 { small / (1.0 + small) } else { 1.0 / (1.0 + small) })
+    }
+}
+
 /// Evidence cannot be made of these values.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ClassifyError {
@@ -101,13 +124,26 @@ impl ClassEmbeddings {
         embedding: &Embedding,
         scale: LogitScale,
     ) -> Result<Distribution, ClassifyError> {
+        softmax(&self.cosines(what, embedding)?, scale)
+    }
+
+    /// The cosine of `embedding` to each class.
+    fn cosines(
+        &self,
+        what: &'static str,
+        embedding: &Embedding,
+    ) -> Result<Vec<f64>, ClassifyError> {
         let (expected, got) = (self.dimension(), embedding.dimension());
         if expected != got {
             return Err(ClassifyError::DimensionMismatch { what, expected, got });
         }
-        let logits: Vec<f64> = self.0.iter().map(|it| scale.0 * it.cosine(embedding)).collect();
-        Ok(Distribution::softmax(&logits)?)
+        Ok(self.0.iter().map(|it| it.cosine(embedding)).collect())
     }
+}
+
+fn softmax(cosines: &[f64], scale: LogitScale) -> Result<Distribution, ClassifyError> {
+    let logits: Vec<f64> = cosines.iter().map(|it| scale.0 * it).collect();
+    Ok(Distribution::softmax(&logits)?)
 }
 
 /// Why a frame is labelled as it is.
@@ -115,6 +151,9 @@ impl ClassEmbeddings {
 pub struct Evidence {
     /// From the picture alone.
     pub image: Distribution,
+    /// How probable it is that the picture and each class match, in class order, each judged by
+    /// itself; `None` for a model without logit bias. See [`Scales::match_probability`].
+    pub matches: Option<Vec<f64>>,
     /// From the captions retrieved, the mean over them; `None` without captions.
     pub captions: Option<Distribution>,
     /// The captions, best first.
@@ -152,8 +191,9 @@ impl Classifier {
         image: &Embedding,
         candidates: Vec<Candidate>,
     ) -> Result<Evidence, ClassifyError> {
-        let image_distribution =
-            self.classes.distribution("the image embedding", image, self.scales.image)?;
+        let cosines = self.classes.cosines("the image embedding", image)?;
+        let image_distribution = softmax(&cosines, self.scales.image)?;
+        let matches = cosines.iter().map(|it| self.scales.match_probability(*it)).collect();
         let expected = self.classes.dimension();
         if let Some(it) = candidates.iter().find(|it| it.embedding.dimension() != expected) {
             let (what, got) = ("a caption embedding", it.embedding.dimension());
@@ -169,6 +209,90 @@ impl Classifier {
             .collect::<Result<_, _>>()?;
         let captions = Distribution::mean(&each);
         let (fused, weights) = self.fuser.fuse(&image_distribution, captions.as_ref());
-        Ok(Evidence { image: image_distribution, captions, retrieved, weights, fused })
+        Ok(Evidence { image: image_distribution, matches, captions, retrieved, weights, fused })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scales(scale: f64, bias: Option<f64>) -> Scales {
+        let scale = LogitScale::from_linear(scale).unwrap();
+        let bias = bias.map(|it| LogitBias::new(it).unwrap());
+        Scales { image: scale, caption: scale, bias }
+    }
+
+    fn axis(angle: f64) -> Embedding {
+        #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
+        let values = vec![angle.cos() as f32, angle.sin() as f32];
+        Embedding::normalize(values).unwrap()
+    }
+
+    fn evidence(bias: Option<f64>, angle: f64) -> Evidence {
+        let classes = ClassEmbeddings::new(vec![axis(0.0), axis(1.0), axis(2.5)]).unwrap();
+        let mut classifier = Classifier::new(classes, scales(20.0, bias), Weighting::Memoryless, 1);
+        classifier.classify(&axis(angle), vec![]).unwrap()
+    }
+
+    #[test]
+    fn a_bias_is_a_finite_number() {
+        assert_eq!(LogitBias::new(-12.9).map(LogitBias::get), Some(-12.9));
+        assert!([f64::NAN, f64::INFINITY].map(LogitBias::new).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn a_match_is_the_sigmoid_of_its_logit() {
+        // sigmoid(2 ln 3 · 0.5 − ln 9) = 1 / (1 + 3).
+        let scales_of = |bias| scales(2.0 * 3f64.ln(), bias);
+        let got = scales_of(Some(-9f64.ln())).match_probability(0.5).unwrap();
+        assert!((got - 0.25).abs() < 1e-12, "{got}");
+        assert_eq!(scales_of(None).match_probability(0.5), None);
+        for (bias, expected) in [(-1e300, 0.0), (1e300, 1.0)] {
+            let got = scales_of(Some(bias)).match_probability(1.0).unwrap();
+            assert!((got - expected).abs() < 1e-12, "{bias}: {got}");
+        }
+    }
+
+    #[test]
+    fn the_bias_changes_matches_and_no_distribution() {
+        let (plain, biased) = (evidence(None, 0.2), evidence(Some(-15.0), 0.2));
+        assert_eq!(plain.matches, None);
+        assert_eq!(Evidence { matches: None, ..biased.clone() }, plain);
+        let matches = biased.matches.unwrap();
+        let expected =
+            [0.2f64, 0.8, 2.3].map(|angle| 1.0 / (1.0 + (15.0 - 20.0 * angle.cos()).exp()));
+        assert_eq!(matches.len(), 3);
+        for (got, expected) in matches.iter().zip(expected) {
+            assert!((got - expected).abs() < 1e-5, "{got}, {expected}");
+        }
+        // Nothing matches, and the softmax is sure all the same.
+        let far = evidence(Some(-15.0), -1.4);
+        assert!(0.9 < far.image.top().1 && far.matches.unwrap()[0] < 1e-4);
+    }
+
+    proptest! {
+        /// The derivation at [`Scales::match_probability`], by enumeration.
+        #[test]
+        fn given_exactly_one_match_the_softmax_says_which(
+            cosines in prop::collection::vec(-1.0..1.0f64, 2..6),
+            scale in 0.1..15.0f64,
+            bias in -15.0..5.0f64,
+        ) {
+            let scales = scales(scale, Some(bias));
+            let matches: Vec<f64> =
+                cosines.iter().map(|it| scales.match_probability(*it).unwrap()).collect();
+            let only = |c: usize| -> f64 {
+                let other = |j: usize| if j == c { matches[j] } else { 1.0 - matches[j] };
+                (0..matches.len()).map(other).product()
+            };
+            let total: f64 = (0..matches.len()).map(only).sum();
+            let softmax = softmax(&cosines, scales.image).unwrap();
+            for (c, p) in softmax.probabilities().iter().enumerate() {
+                prop_assert!((only(c) / total - p).abs() < 1e-9, "{c}: {} {p}", only(c) / total);
+            }
+        }
     }
 }

@@ -39,7 +39,17 @@ fn repair(text: &str) -> String {
     decode_html_entities(&once).into_owned()
 }
 
+/// What Windows has where Unicode has control characters, U+0080 to U+009F.
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
+    '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
 fn push_plain(text: &mut String, c: char) {
+    let c = match c {
+        '\u{80}'..='\u{9f}' => WINDOWS_1252[c as usize - 0x80],
+        c => c,
+    };
     match c {
         // Control characters, and marks that only tell of interpretation.
         '\0'..='\u{8}'

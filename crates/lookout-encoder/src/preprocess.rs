@@ -73,6 +73,18 @@ pub struct ImageRule {
     pub layout: Layout,
 }
 
+impl ImageRule {
+    /// A short side, in pixels, beyond which a decoder may reduce a larger picture: three times
+    /// what it is resized to. The models' README has the measurement.
+    pub fn enough_px(&self) -> u32 {
+        let short_px = match self.resize {
+            Resize::ShortSide { short_side_px, .. } => short_side_px,
+            Resize::Exact => self.size_px,
+        };
+        short_px.saturating_mul(3)
+    }
+}
+
 /// The values of the image tower's input for `picture`: 3 · `size_px`² of them.
 pub fn preprocess(picture: &Picture, rule: &ImageRule) -> Result<Vec<f32>, EncoderError> {
     let rgb = resize_and_crop(picture, rule)?;

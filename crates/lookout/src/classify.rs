@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use lookout_capture::read_picture;
 use lookout_config::LabelSet;
 use lookout_core::{ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
@@ -81,7 +82,7 @@ fn evidence(
     classes: &ClassEmbeddings,
     path: &Path,
 ) -> anyhow::Result<Evidence> {
-    let picture = engine::read(path)?;
+    let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
     let mut classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
@@ -119,6 +120,9 @@ pub(crate) fn describe(
     let mut text =
         format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
     text += &side("picture", &evidence.image, evidence.weights.image);
+    if let Some(probability) = evidence.matches.as_ref().and_then(|it| it.get(subject)) {
+        text += &format!(", match {probability:.2}");
+    }
     if let Some(captions) = &evidence.captions {
         text += &side("captions", captions, evidence.weights.captions);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
-use lookout_capture::{OpenOptions, PictureLimits, WorkerCommand};
+use lookout_capture::{OpenOptions, WorkerCommand};
 use lookout_core::{CameraStatus, CaptionSearch, Clock, Decider, Id, Publish, Stop, stop_pair};
 use lookout_index::Index;
 use lookout_pipeline::{
@@ -163,6 +163,8 @@ fn start_stages(
         program: std::env::current_exe().context("cannot tell where this program is")?,
         args: vec!["capture-worker".into()],
     };
+    // The gate looks at less than the image tower does.
+    let limits = engine::limits(&engine.bundle);
     let (senders, receiver) = mailboxes(enabled.len());
     let mut tracks = Vec::new();
     let mut stages = Vec::new();
@@ -193,7 +195,7 @@ fn start_stages(
             base: config.folder().to_path_buf(),
             worker: worker.clone(),
             stall_after: settings.stall_after,
-            limits: PictureLimits::default(),
+            limits,
         };
         let open_clock = Arc::clone(clock);
         stages.push(CameraStage {

@@ -168,9 +168,14 @@ pub(crate) fn classifier(
     Classifier::new(classes, scales, weighting, n_captions.unwrap_or_else(|| bundle.n_captions()))
 }
 
-/// Reads a picture within the default limits.
+/// Reads a picture within the default limits, every pixel of it.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Picture> {
     Ok(read_picture(path, &PictureLimits::default())?)
+}
+
+/// The default limits for pictures that only `bundle`'s image tower looks at.
+pub(crate) fn limits(bundle: &Bundle) -> PictureLimits {
+    PictureLimits { enough_px: Some(bundle.image_rule().enough_px()), ..PictureLimits::default() }
 }
 
 /// Rules for judging single pictures: the bundle's thresholds, no memory.

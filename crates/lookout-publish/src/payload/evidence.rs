@@ -14,7 +14,7 @@ pub struct EvidencePayload<'a> {
     label: Option<Scored<'a>>,
     margin: Number,
     scores: Scores<'a>,
-    image: Modality<'a>,
+    image: Image<'a>,
     captions: Option<Captions<'a>>,
     weights: Shares,
 }
@@ -50,8 +50,11 @@ struct Scored<'a> {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Modality<'a> {
+struct Image<'a> {
     confidence: Number,
+    /// How probable it is that the picture and the class the payload is about match, judged by
+    /// itself; null for a model that cannot tell.
+    r#match: Option<Number>,
     scores: Scores<'a>,
 }
 
@@ -81,7 +84,8 @@ struct Scores<'a>(Vec<(&'a str, Number)>);
 impl<'a> EvidencePayload<'a> {
     /// `evidence` over `classes`. `state` and `reason` are what was made of it: a verdict on this
     /// picture alone, or the state of a camera. `margin` is the lead, in this picture, of the
-    /// state's class, else of the top class. `top_n` limits each list of scores to its best.
+    /// state's class, else of the top class; the match is that class's too. `top_n` limits each
+    /// list of scores to its best.
     ///
     /// Fails when the evidence is not over these classes, or holds a number that is not finite.
     pub fn new(
@@ -112,14 +116,20 @@ impl<'a> EvidencePayload<'a> {
                 retrieved: retrieved(evidence)?,
             }),
         };
+        let image_match = evidence.matches.as_deref().map(|matches| {
+            let n_classes = classes.classes().len();
+            let unknown = PublishError::UnknownClass { index: subject, n_classes };
+            Number::new("match probability", *matches.get(subject).ok_or(unknown)?)
+        });
         Ok(Self {
             state: state_name(state),
             reason: reason.map(reason_name),
             label,
             margin: Number::new("margin", evidence.fused.lead(subject))?,
             scores: fused,
-            image: Modality {
+            image: Image {
                 confidence: Number::new("image confidence", evidence.image.confidence())?,
+                r#match: image_match.transpose()?,
                 scores: Scores::new(classes, &evidence.image, top_n)?,
             },
             captions,

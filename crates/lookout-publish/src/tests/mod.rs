@@ -80,6 +80,7 @@ fn evidence(caption: &str) -> Evidence {
     let distribution = |logits: [f64; 3]| Distribution::softmax(&logits).unwrap();
     Evidence {
         image: distribution([2.0, 1.0, 0.0]),
+        matches: Some(vec![0.75, 0.125, 0.5]),
         captions: Some(distribution([3.0, 0.0, 0.0])),
         retrieved: vec![Retrieved {
             text: caption.to_owned(),

@@ -166,6 +166,7 @@ fn evidence_of_a_camera() {
           },
           "image": {
             "confidence": 0.242320889,
+            "match": 0.75,
             "scores": {
               "car": 0.665240956,
               "person": 0.244728471
@@ -197,6 +198,7 @@ fn evidence_of_a_picture_without_captions() {
     let classes = classes();
     let mut evidence = evidence("");
     evidence.captions = None;
+    evidence.matches = None;
     evidence.retrieved.clear();
     evidence.weights = Weights { image: 1.0, captions: 0.0 };
     let reason = Some(Reason::LowMargin);
@@ -218,6 +220,7 @@ fn evidence_of_a_picture_without_captions() {
           },
           "image": {
             "confidence": 0.242320889,
+            "match": null,
             "scores": {
               "car": 0.665240956,
               "person": 0.244728471,
@@ -304,6 +307,7 @@ fn a_negative_is_no_label_and_its_lead_is_its_own() {
     assert_eq!((&it["state"], &it["label"]), (&"none".into(), &serde_json::Value::Null));
     // Another class is ahead of the state's.
     assert!(it["margin"].as_f64().unwrap() < -0.5);
+    assert_eq!(it["image"]["match"], 0.5);
 }
 
 #[test]
@@ -318,6 +322,11 @@ fn what_json_cannot_say_is_an_error() {
         ("caption similarity", {
             let mut it = evidence("");
             it.retrieved[0].similarity = f64::INFINITY;
+            it
+        }),
+        ("match probability", {
+            let mut it = evidence("");
+            it.matches = Some(vec![f64::NAN; 3]);
             it
         }),
     ] {
@@ -343,6 +352,12 @@ fn a_decision_over_other_classes_is_an_error() {
             Err(PublishError::UnknownClass { index: 3, n_classes: 3 })
         ));
     }
+    let mut none = evidence.clone();
+    none.matches = Some(vec![]);
+    assert!(matches!(
+        EvidencePayload::new(&classes, &none, State::Label(0), None, None),
+        Err(PublishError::UnknownClass { index: 0, n_classes: 3 })
+    ));
     let mut two = evidence.clone();
     two.fused = lookout_core::Distribution::softmax(&[0.0, 1.0]).unwrap();
     assert!(EvidencePayload::new(&classes, &two, State::Unknown, None, None).is_err());
