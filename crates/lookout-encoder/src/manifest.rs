@@ -215,6 +215,8 @@ impl Manifest {
 }
 
 impl ImageSpec {
+    const OF_SHORT_SIDE: [&str; 3] = ["short_side_px", "long_side_rounding", "crop"];
+
     fn read(section: &mut Section<'_>) -> Option<Self> {
         let file = section.file("file");
         let input = section.text("input");
@@ -225,7 +227,11 @@ impl ImageSpec {
         let resize = match section.one_of("resize", &["short_side", "exact"]) {
             Some(it) if it == "exact" => Self::read_exact(section),
             Some(_) => Self::read_short_side(section, size_px),
-            None => None,
+            // Which keys belong to it cannot be told.
+            None => {
+                Self::OF_SHORT_SIDE.map(|key| section.table.remove(key));
+                None
+            }
         };
         let filter = section.choice(
             "interpolation",
@@ -275,7 +281,7 @@ impl ImageSpec {
 
     /// Nothing is cut off, so there is nothing to say about a crop.
     fn read_exact(section: &mut Section<'_>) -> Option<Resize> {
-        for key in ["short_side_px", "long_side_rounding", "crop"] {
+        for key in Self::OF_SHORT_SIDE {
             section.absent(key, "removed; it belongs to resize = \"short_side\"");
         }
         Some(Resize::Exact)
