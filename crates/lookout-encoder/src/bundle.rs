@@ -54,7 +54,8 @@ impl BundleEntry {
             return Err(EncoderError::Onnx {
                 path: self.path.clone(),
                 at: "the file".to_owned(),
-                rule: "one that holds its weights itself; `lookout models import` makes one".to_owned(),
+                rule: "one that holds its weights itself; `lookout models import` makes one"
+                    .to_owned(),
                 got: format!("weights in {name:?}"),
             });
         }

@@ -229,7 +229,9 @@ impl ImageSpec {
             Some(_) => Self::read_short_side(section, size_px),
             // Which keys belong to it cannot be told.
             None => {
-                Self::OF_SHORT_SIDE.map(|key| section.table.remove(key));
+                for key in Self::OF_SHORT_SIDE {
+                    section.table.remove(key);
+                }
                 None
             }
         };

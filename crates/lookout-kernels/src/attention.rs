@@ -42,7 +42,14 @@ impl Attention {
     /// # Panics
     ///
     /// If lengths contradict each other: errors of the caller, not of its input.
-    pub fn run(&mut self, queries: &[f32], keys: &[f32], values: &[f32], mask: Option<&[f32]>, out: &mut [f32]) {
+    pub fn run(
+        &mut self,
+        queries: &[f32],
+        keys: &[f32],
+        values: &[f32],
+        mask: Option<&[f32]>,
+        out: &mut [f32],
+    ) {
         let width = self.heads.n * self.heads.dim;
         assert_ne!(width, 0, "channels");
         let (n_queries, n_keys) = (queries.len() / width, keys.len() / width);
@@ -283,21 +290,32 @@ unsafe fn combine<V: Lanes, const COLUMNS: usize>(
 mod tests {
     use super::*;
 
-    fn exact(heads: Heads, scale: f64, q: &[f32], k: &[f32], v: &[f32], mask: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
+    fn exact(
+        heads: Heads,
+        scale: f64,
+        q: &[f32],
+        k: &[f32],
+        v: &[f32],
+        mask: &dyn Fn(usize, usize) -> f64,
+    ) -> Vec<f64> {
         let width = heads.n * heads.dim;
         let mut out = vec![0.0; q.len()];
         for head in 0..heads.n {
-            let entry = |of: &[f32], row: usize, c: usize| f64::from(of[row * width + head * heads.dim + c]);
+            let entry = |of: &[f32], row: usize, c: usize| {
+                f64::from(of[row * width + head * heads.dim + c])
+            };
             for query in 0..q.len() / width {
                 let shares: Vec<f64> = (0..k.len() / width)
                     .map(|key| {
-                        let dot: f64 = (0..heads.dim).map(|c| entry(q, query, c) * entry(k, key, c)).sum();
+                        let dot: f64 =
+                            (0..heads.dim).map(|c| entry(q, query, c) * entry(k, key, c)).sum();
                         (dot * scale + mask(query, key)).exp()
                     })
                     .collect();
                 let sum: f64 = shares.iter().sum();
                 for c in 0..heads.dim {
-                    let value: f64 = shares.iter().enumerate().map(|(key, it)| it * entry(v, key, c)).sum();
+                    let value: f64 =
+                        shares.iter().enumerate().map(|(key, it)| it * entry(v, key, c)).sum();
                     out[query * width + head * heads.dim + c] = value / sum;
                 }
             }
@@ -307,7 +325,14 @@ mod tests {
 
     #[test]
     fn attention_equals_the_formula_for_every_shape_and_mask() {
-        for (n, dim, n_queries, n_keys) in [(1, 1, 1, 1), (2, 3, 5, 7), (3, 16, 13, 33), (2, 24, 6, 12), (1, 64, 50, 50), (2, 40, 1, 49)] {
+        for (n, dim, n_queries, n_keys) in [
+            (1, 1, 1, 1),
+            (2, 3, 5, 7),
+            (3, 16, 13, 33),
+            (2, 24, 6, 12),
+            (1, 64, 50, 50),
+            (2, 40, 1, 49),
+        ] {
             let heads = Heads { n, dim };
             let fill = |rows: usize, by: f64| -> Vec<f32> {
                 (0..rows * n * dim).map(|it| ((it as f64 * by).sin() * 1.5) as f32).collect()
@@ -316,7 +341,8 @@ mod tests {
             let causal: Vec<f32> = (0..n_queries * n_keys)
                 .map(|it| if it % n_keys > it / n_keys { f32::NEG_INFINITY } else { 0.0 })
                 .collect();
-            let padding: Vec<f32> = (0..n_keys).map(|it| if it % 3 == 1 { -10_000.0 } else { 0.0 }).collect();
+            let padding: Vec<f32> =
+                (0..n_keys).map(|it| if it % 3 == 1 { -10_000.0 } else { 0.0 }).collect();
             for isa in Isa::available() {
                 let mut attention = Attention::new(isa, heads, 0.3);
                 for mask in [None, Some(&causal), Some(&padding)] {
@@ -330,7 +356,10 @@ mod tests {
                     let want = exact(heads, 0.3, &q, &k, &v, &entry);
                     for (got, want) in out.iter().zip(want) {
                         let error = (f64::from(*got) - want).abs();
-                        assert!(error < 2e-6, "{isa} {heads:?} {n_queries} {n_keys}: {got}, not {want}");
+                        assert!(
+                            error < 2e-6,
+                            "{isa} {heads:?} {n_queries} {n_keys}: {got}, not {want}"
+                        );
                     }
                 }
             }

@@ -42,7 +42,10 @@ impl Window {
     /// Whether it is one pixel wide and visits each in turn, so that a convolution is a linear
     /// layer on the pixels.
     pub fn is_pixel(self, shape: Shape) -> bool {
-        self.size == [1, 1] && self.step == [1, 1] && self.before == [0, 0] && self.out == [shape.height, shape.width]
+        self.size == [1, 1]
+            && self.step == [1, 1]
+            && self.before == [0, 0]
+            && self.out == [shape.height, shape.width]
     }
 
     fn n_positions(self) -> usize {
@@ -130,10 +133,17 @@ impl Depthwise {
     /// # Panics
     ///
     /// If `weights` do not fit the window and `bias`, an error of the caller.
-    pub fn new(isa: Isa, window: Window, weights: &[f32], bias: Vec<f32>, activation: Activation) -> Self {
+    pub fn new(
+        isa: Isa,
+        window: Window,
+        weights: &[f32],
+        bias: Vec<f32>,
+        activation: Activation,
+    ) -> Self {
         let (n, channels) = (window.n_positions(), bias.len());
         assert_eq!(weights.len(), n * channels, "entries of the weights");
-        let weights = (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
+        let weights =
+            (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
         Self { isa, window, weights, bias, activation }
     }
 
@@ -161,7 +171,13 @@ per_isa! {
 const SPAN: usize = 4;
 
 #[inline(always)]
-unsafe fn row<V: Lanes>(conv: &Depthwise, picture: *const f32, shape: Shape, y: usize, out: *mut f32) {
+unsafe fn row<V: Lanes>(
+    conv: &Depthwise,
+    picture: *const f32,
+    shape: Shape,
+    y: usize,
+    out: *mut f32,
+) {
     // SAFETY: the caller vouches for the shapes.
     unsafe {
         match (conv.window.size[1], conv.window.step[1]) {
@@ -228,7 +244,8 @@ unsafe fn lane<V: Lanes, const WIDTH: usize, const STEP: usize>(
                 for down in top..bottom {
                     let source_y = y * step[0] + down - before[0];
                     let source_x = x * STEP - before[1];
-                    let from = picture.add((source_y * shape.width + source_x) * channels + channel);
+                    let from =
+                        picture.add((source_y * shape.width + source_x) * channels + channel);
                     for across in 0..WIDTH {
                         let weight = V::load(weights.add((down * WIDTH + across) * channels));
                         for (i, sum) in sums.iter_mut().enumerate() {
@@ -249,7 +266,9 @@ unsafe fn lane<V: Lanes, const WIDTH: usize, const STEP: usize>(
                 let source_y = y * step[0] + down - before[0];
                 for across in left..right {
                     let source_x = x * step[1] + across - before[1];
-                    let value = V::load(picture.add((source_y * shape.width + source_x) * channels + channel));
+                    let value = V::load(
+                        picture.add((source_y * shape.width + source_x) * channels + channel),
+                    );
                     let weight = V::load(weights.add((down * size[1] + across) * channels));
                     sum = value.mul_add(weight, sum);
                 }
@@ -279,7 +298,13 @@ impl FloatConv {
     /// # Panics
     ///
     /// If `weights` do not fit the window and `bias`, an error of the caller.
-    pub fn new(isa: Isa, window: Window, weights: &[f32], bias: Vec<f32>, activation: Activation) -> Self {
+    pub fn new(
+        isa: Isa,
+        window: Window,
+        weights: &[f32],
+        bias: Vec<f32>,
+        activation: Activation,
+    ) -> Self {
         let (n_positions, n_outputs) = (window.n_positions(), bias.len());
         let n_inputs = weights.len() / n_outputs.max(1);
         assert_eq!(weights.len(), n_inputs * n_outputs, "entries of the weights");
@@ -310,7 +335,13 @@ impl FloatConv {
             for row in 0..n_rows {
                 let at = first + row;
                 let patch = &mut self.patches[row * n_inputs..(row + 1) * n_inputs];
-                gather(self.window, picture, shape, [at / self.window.out[1], at % self.window.out[1]], patch);
+                gather(
+                    self.window,
+                    picture,
+                    shape,
+                    [at / self.window.out[1], at % self.window.out[1]],
+                    patch,
+                );
             }
             let out = &mut out[first * self.bias.len()..(first + n_rows) * self.bias.len()];
             // SAFETY: there are ROWS patches of `n_inputs` entries and `n_rows` rows of output.
@@ -373,7 +404,8 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
         for (row, patch) in patches.iter_mut().enumerate() {
             *patch = patch.add(row * n_inputs);
         }
-        let sums = product::<V, COLUMNS>(&patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
+        let sums =
+            product::<V, COLUMNS>(&patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
         for row in 0..n_rows {
             for (column, sum) in sums[row].iter().enumerate() {
                 let at = at + column * V::LEN;
@@ -395,18 +427,27 @@ mod tests {
     }
 
     /// Convolution by its definition; `weight` of output, channel and position.
-    fn exact(window: Window, picture: &[f32], shape: Shape, n_outputs: usize, weight: &dyn Fn(usize, usize, usize) -> f64) -> Vec<f64> {
+    fn exact(
+        window: Window,
+        picture: &[f32],
+        shape: Shape,
+        n_outputs: usize,
+        weight: &dyn Fn(usize, usize, usize) -> f64,
+    ) -> Vec<f64> {
         let mut out = Vec::new();
         for y in 0..window.out[0] {
             for x in 0..window.out[1] {
                 for output in 0..n_outputs {
                     let mut sum = 0.0;
                     for position in 0..window.n_positions() {
-                        let down = (y * window.step[0] + position / window.size[1]).wrapping_sub(window.before[0]);
-                        let across = (x * window.step[1] + position % window.size[1]).wrapping_sub(window.before[1]);
+                        let down = (y * window.step[0] + position / window.size[1])
+                            .wrapping_sub(window.before[0]);
+                        let across = (x * window.step[1] + position % window.size[1])
+                            .wrapping_sub(window.before[1]);
                         if down < shape.height && across < shape.width {
                             for channel in 0..shape.channels {
-                                let value = picture[(down * shape.width + across) * shape.channels + channel];
+                                let value = picture
+                                    [(down * shape.width + across) * shape.channels + channel];
                                 sum += f64::from(value) * weight(output, channel, position);
                             }
                         }

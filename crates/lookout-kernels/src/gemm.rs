@@ -75,7 +75,9 @@ impl Group {
             };
             greatest = match self {
                 Self::Single => return 0,
-                Self::Pair => (0..4).map(|it| one_sign(&[w(2 * it), w(2 * it + 1)])).fold(greatest, i32::max),
+                Self::Pair => {
+                    (0..4).map(|it| one_sign(&[w(2 * it), w(2 * it + 1)])).fold(greatest, i32::max)
+                }
                 Self::Quad => [0, 2]
                     .into_iter()
                     .map(|it| one_sign(&[w(it), w(it + 1), w(it + 4), w(it + 5)]))
@@ -112,7 +114,8 @@ const MAX_SUMS: usize = 512;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
-        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, groups: &[Group::Single], tile: |_| portable::<2, 8> };
+        const PORTABLE: Kernel =
+            Kernel { rows: 2, columns: 8, groups: &[Group::Single], tile: |_| portable::<2, 8> };
         match isa.kind() {
             Kind::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
@@ -134,7 +137,13 @@ impl Kernel {
 ///
 /// If the rows do not have the layer's number of inputs, were made for another instruction set,
 /// or `out` does not have as many rows: errors of the caller, not of its input.
-pub fn multiply(rows: &Rows, weights: &Weights, activation: Activation, output: Output, out: &mut [f32]) {
+pub fn multiply(
+    rows: &Rows,
+    weights: &Weights,
+    activation: Activation,
+    output: Output,
+    out: &mut [f32],
+) {
     assert_eq!(rows.n_channels, weights.n_inputs, "inputs of the layer");
     assert_eq!(rows.isa, weights.isa, "instruction set");
     assert_eq!(rows.n_rows * weights.n_outputs, out.len(), "entries of the output");
@@ -278,8 +287,13 @@ unsafe fn portable<const ROWS: usize, const COLUMNS: usize>(
                 for (column, sum) in sum.iter_mut().enumerate() {
                     for k in 0..4 {
                         let byte = rows.add(row * stride + four * 4 + k).read();
-                        let input = if cfg!(target_arch = "aarch64") { i32::from(byte.cast_signed()) } else { i32::from(byte) };
-                        *sum += input * i32::from(panel.add((four * COLUMNS + column) * 4 + k).read());
+                        let input = if cfg!(target_arch = "aarch64") {
+                            i32::from(byte.cast_signed())
+                        } else {
+                            i32::from(byte)
+                        };
+                        *sum +=
+                            input * i32::from(panel.add((four * COLUMNS + column) * 4 + k).read());
                     }
                 }
             }
@@ -305,7 +319,11 @@ mod tests {
                 let sum: i32 = (0..weights.n_inputs)
                     .map(|input| {
                         let byte = rows.bytes[row * rows.stride() + input];
-                        let byte = if offset == 0 { i32::from(byte.cast_signed()) } else { i32::from(byte) };
+                        let byte = if offset == 0 {
+                            i32::from(byte.cast_signed())
+                        } else {
+                            i32::from(byte)
+                        };
                         (byte - offset) * i32::from(weights.integer(input, output))
                     })
                     .sum();

@@ -101,7 +101,11 @@ unsafe impl Lanes for f32 {
         (self + ROUNDER) - ROUNDER
     }
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number in range"
+    )]
     unsafe fn exp2_whole(self) -> Self {
         f32::from_bits(((self as i32 + 127) as u32) << 23)
     }
@@ -118,7 +122,11 @@ unsafe impl Lanes for f32 {
         self
     }
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in range")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number in range"
+    )]
     unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
         // SAFETY: the caller's pointer is valid for one entry.
         unsafe { to.write((self as i32 as u8).wrapping_add(offset)) }
@@ -203,7 +211,8 @@ mod x86 {
         unsafe fn sum(self) -> f32 {
             // SAFETY: the caller vouches for the instruction set.
             unsafe {
-                let half = _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+                let half =
+                    _mm_add_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
                 let pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
                 _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)))
             }
@@ -212,7 +221,8 @@ mod x86 {
         unsafe fn largest(self) -> f32 {
             // SAFETY: the caller vouches for the instruction set.
             unsafe {
-                let half = _mm_max_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
+                let half =
+                    _mm_max_ps(_mm256_castps256_ps128(self), _mm256_extractf128_ps::<1>(self));
                 let pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
                 _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)))
             }
@@ -221,7 +231,10 @@ mod x86 {
         unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
             // SAFETY: the caller vouches for pointer (8 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm256_add_epi32(_mm256_cvtps_epi32(self), _mm256_set1_epi32(i32::from(offset)));
+                let whole = _mm256_add_epi32(
+                    _mm256_cvtps_epi32(self),
+                    _mm256_set1_epi32(i32::from(offset)),
+                );
                 let bytes = _mm256_shuffle_epi8(
                     whole,
                     _mm256_setr_epi8(
@@ -304,7 +317,10 @@ mod x86 {
         unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
             // SAFETY: the caller vouches for pointer (16 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm512_add_epi32(_mm512_cvtps_epi32(self), _mm512_set1_epi32(i32::from(offset)));
+                let whole = _mm512_add_epi32(
+                    _mm512_cvtps_epi32(self),
+                    _mm512_set1_epi32(i32::from(offset)),
+                );
                 _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(whole));
             }
         }

@@ -7,7 +7,10 @@
 //!
 //! Shapes are row-major. A *row* is one token or one pixel, its entries are channels.
 
-#![expect(unsafe_code, reason = "vector instructions have no safe form; each block says why it is sound")]
+#![expect(
+    unsafe_code,
+    reason = "vector instructions have no safe form; each block says why it is sound"
+)]
 #![warn(missing_docs)]
 
 mod activation;

@@ -9,14 +9,23 @@ use crate::lanes::Lanes;
 /// # Panics
 ///
 /// If `bias`, `values` or `out` do not fit `scale`: errors of the caller, not of its input.
-pub fn layer_norm(isa: Isa, values: &[f32], scale: &[f32], bias: &[f32], epsilon: f32, out: &mut [f32]) {
+pub fn layer_norm(
+    isa: Isa,
+    values: &[f32],
+    scale: &[f32],
+    bias: &[f32],
+    epsilon: f32,
+    out: &mut [f32],
+) {
     let n = scale.len();
     assert_eq!(bias.len(), n, "entries of the bias");
     assert_eq!(values.len(), out.len(), "entries of the output");
     assert!(n != 0 && values.len().is_multiple_of(n), "whole rows");
     for (row, out) in values.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
         // SAFETY: all four have `n` entries.
-        unsafe { row_isa(isa, row.as_ptr(), scale.as_ptr(), bias.as_ptr(), epsilon, n, out.as_mut_ptr()) }
+        unsafe {
+            row_isa(isa, row.as_ptr(), scale.as_ptr(), bias.as_ptr(), epsilon, n, out.as_mut_ptr())
+        }
     }
 }
 
@@ -95,12 +104,16 @@ mod tests {
                 let mut out = vec![f32::NAN; values.len()];
                 layer_norm(isa, &values, &scale, &bias, 1e-5, &mut out);
                 for (i, got) in out.iter().enumerate() {
-                    let row: Vec<f64> = values[i / n * n..][..n].iter().map(|it| f64::from(*it)).collect();
+                    let row: Vec<f64> =
+                        values[i / n * n..][..n].iter().map(|it| f64::from(*it)).collect();
                     let mean = row.iter().sum::<f64>() / n as f64;
                     let variance = row.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / n as f64;
                     let x = (row[i % n] - mean) / (variance + 1e-5).sqrt();
                     let want = x * f64::from(scale[i % n]) + f64::from(bias[i % n]);
-                    assert!((f64::from(*got) - want).abs() < 2e-5, "{isa} {n} {i}: {got}, not {want}");
+                    assert!(
+                        (f64::from(*got) - want).abs() < 2e-5,
+                        "{isa} {n} {i}: {got}, not {want}"
+                    );
                 }
             }
         }

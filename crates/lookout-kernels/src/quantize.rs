@@ -191,7 +191,10 @@ mod tests {
             assert_eq!(rows.scales[..3], [2.0 / 127.0, 0.0, 1000.0 / 127.0]);
             let signed = |row: usize| -> Vec<i8> {
                 let at = row * rows.stride();
-                rows.bytes[at..at + 3].iter().map(|it| it.wrapping_sub(offset(isa)).cast_signed()).collect()
+                rows.bytes[at..at + 3]
+                    .iter()
+                    .map(|it| it.wrapping_sub(offset(isa)).cast_signed())
+                    .collect()
             };
             assert_eq!(signed(0), [64, -127, 32]);
             assert_eq!(signed(1), [0, 0, 0]);

@@ -266,7 +266,10 @@ mod tests {
     use super::*;
 
     fn matrix(n_inputs: usize, n_outputs: usize) -> Vec<i8> {
-        (0..n_inputs * n_outputs).map(|it| ((it * 7919) % 255) as u8 as i8).map(|it| it.max(-127)).collect()
+        (0..n_inputs * n_outputs)
+            .map(|it| ((it * 7919) % 255) as u8 as i8)
+            .map(|it| it.max(-127))
+            .collect()
     }
 
     #[test]
@@ -285,14 +288,19 @@ mod tests {
         }
         let scales: Vec<f32> = (0..19u8).map(|it| 0.25 + f32::from(it)).collect();
         for isa in Isa::available() {
-            let pack = |values: &[i8], layout| Weights::pack(isa, values, layout, &scales, None).unwrap();
+            let pack =
+                |values: &[i8], layout| Weights::pack(isa, values, layout, &scales, None).unwrap();
             let expected = pack(&by_output, Layout::OutputsFirst);
             for (values, layout) in [
                 (&by_input, Layout::InputsFirst),
                 (&by_channel, Layout::OutputsChannelsPositions { n_positions }),
             ] {
                 let packed = pack(values, layout);
-                assert_eq!(packed.panels.as_slice(), expected.panels.as_slice(), "{isa} {layout:?}");
+                assert_eq!(
+                    packed.panels.as_slice(),
+                    expected.panels.as_slice(),
+                    "{isa} {layout:?}"
+                );
                 assert_eq!(packed.scales, expected.scales);
             }
         }
@@ -302,7 +310,8 @@ mod tests {
     fn fitting_keeps_seven_bits_and_the_scale_follows() {
         let values = matrix(768, 3);
         for isa in Isa::available() {
-            let packed = Weights::pack(isa, &values, Layout::OutputsFirst, &[1.0, 2.0, 0.0], None).unwrap();
+            let packed =
+                Weights::pack(isa, &values, Layout::OutputsFirst, &[1.0, 2.0, 0.0], None).unwrap();
             for output in 0..2 {
                 let step = packed.scales[output];
                 let scale = [1.0, 2.0][output];
@@ -324,7 +333,10 @@ mod tests {
                 .map_err(|err| err.to_string())
         };
         assert_eq!(pack(&[1, 2, 3, 4], &[1.0, 1.0], Some(&[0.0, 0.0])), Ok(()));
-        assert_eq!(pack(&[1, 2, 3], &[1.0, 1.0], None), Err("weights must have 2 entries, got 3".into()));
+        assert_eq!(
+            pack(&[1, 2, 3], &[1.0, 1.0], None),
+            Err("weights must have 2 entries, got 3".into())
+        );
         assert_eq!(pack(&[], &[1.0], None), Err("weights must have 1 entries, got 0".into()));
         assert_eq!(pack(&[1], &[1.0], Some(&[])), Err("bias must have 1 entries, got 0".into()));
         assert_eq!(

@@ -1,4 +1,6 @@
 //! Attention.
 use lookout_kernels::Isa;
 use tract_onnx::prelude::*;
-pub(super) fn join(_model: &mut TypedModel, _isa: Isa) -> TractResult<()> { Ok(()) }
+pub(super) fn join(_model: &mut TypedModel, _isa: Isa) -> TractResult<()> {
+    Ok(())
+}

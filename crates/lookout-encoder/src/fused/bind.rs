@@ -38,11 +38,8 @@ fn matmul(graph: &Graph, node: &NodeProto) -> Bound {
     let [input, weights] = node.input.as_slice() else { return Ok(None) };
     let Some((weights, dims, is_turned)) = quantized(graph, weights, 1)? else { return Ok(None) };
     let [rows, columns] = dims[..] else { return Ok(None) };
-    let (n_inputs, layout) = if is_turned {
-        (columns, Layout::OutputsFirst)
-    } else {
-        (rows, Layout::InputsFirst)
-    };
+    let (n_inputs, layout) =
+        if is_turned { (columns, Layout::OutputsFirst) } else { (rows, Layout::InputsFirst) };
     let linear = Linear { weights, n_inputs, layout, bias: None, activation: Activation::Identity };
     Ok(Some((Kind::Linear(linear), input.clone())))
 }
@@ -55,7 +52,9 @@ fn gemm(graph: &Graph, node: &NodeProto) -> Bound {
     let [input, weights, bias @ ..] = node.input.as_slice() else { return Ok(None) };
     let is_transposed = int(node, "transB", 0) != 0;
     let axis = usize::from(!is_transposed);
-    let Some((weights, dims, is_turned)) = quantized(graph, weights, axis)? else { return Ok(None) };
+    let Some((weights, dims, is_turned)) = quantized(graph, weights, axis)? else {
+        return Ok(None);
+    };
     let [rows, columns] = dims[..] else { return Ok(None) };
     // Turned twice is not turned.
     let (n_inputs, layout) = if is_transposed == is_turned {
@@ -155,9 +154,9 @@ fn quantized(
         }
     }
     // Only the type is looked at here; the integers are read when they are packed.
-    let is_int8 = graph.constant(name).is_some_and(|it| {
-        it.data_type == tract_onnx::pb::tensor_proto::DataType::Int8 as i32
-    });
+    let is_int8 = graph
+        .constant(name)
+        .is_some_and(|it| it.data_type == tract_onnx::pb::tensor_proto::DataType::Int8 as i32);
     Ok(is_int8.then(|| (Quantized { name: name.clone(), scales }, dims, false)))
 }
 
@@ -170,9 +169,7 @@ fn bias_of(
     match name {
         None => Ok(Some(None)),
         Some(name) if name.is_empty() => Ok(Some(None)),
-        Some(name) => {
-            Ok(graph.floats(name)?.filter(|it| it.len() == n_outputs).map(Some))
-        }
+        Some(name) => Ok(graph.floats(name)?.filter(|it| it.len() == n_outputs).map(Some)),
     }
 }
 

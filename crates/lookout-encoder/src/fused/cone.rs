@@ -67,8 +67,21 @@ fn open_values(graph: &Graph, nodes: &[usize]) -> Option<Vec<String>> {
 fn elementwise(graph: &Graph, idx: usize) -> Option<&NodeProto> {
     let Kind::Onnx(node) = &graph.node(idx)?.kind else { return None };
     const KNOWN: &[&str] = &[
-        "Add", "Clip", "Div", "Erf", "Gelu", "HardSigmoid", "HardSwish", "Mul", "Neg", "Pow",
-        "QuickGelu", "Relu", "Sigmoid", "Sub", "Tanh",
+        "Add",
+        "Clip",
+        "Div",
+        "Erf",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "Mul",
+        "Neg",
+        "Pow",
+        "QuickGelu",
+        "Relu",
+        "Sigmoid",
+        "Sub",
+        "Tanh",
     ];
     (KNOWN.contains(&node.op_type.as_str()) && node.output.len() == 1).then_some(node)
 }
@@ -82,11 +95,10 @@ fn compare(graph: &Graph, nodes: &[usize], last: usize, input: &str) -> Option<A
     };
     let (low, high) = (at(-1e4)?, at(1e4)?);
     #[expect(clippy::cast_possible_truncation, reason = "bounds are floats in the file")]
-    let bound = |value: f64, infinite: f32| if value.abs() == 1e4 { infinite } else { value as f32 };
-    let clamp = Activation::Clamp {
-        low: bound(low, f32::NEG_INFINITY),
-        high: bound(high, f32::INFINITY),
-    };
+    let bound =
+        |value: f64, infinite: f32| if value.abs() == 1e4 { infinite } else { value as f32 };
+    let clamp =
+        Activation::Clamp { low: bound(low, f32::NEG_INFINITY), high: bound(high, f32::INFINITY) };
     let known = [
         Activation::Gelu,
         Activation::GeluTanh,

@@ -37,12 +37,20 @@ pub(super) enum Kind {
     Conv(Conv),
     Depthwise(FloatConv),
     FloatConv(FloatConv),
-    LayerNorm { scale: Vec<f32>, bias: Vec<f32>, epsilon: f32 },
+    LayerNorm {
+        scale: Vec<f32>,
+        bias: Vec<f32>,
+        epsilon: f32,
+    },
     Activation(Activation),
     /// Rows of a table of 8-bit integers.
-    Embedding { table: Quantized },
+    Embedding {
+        table: Quantized,
+    },
     /// The mean over a picture's area, channels last.
-    Mean { keeps_axes: bool },
+    Mean {
+        keeps_axes: bool,
+    },
 }
 
 /// 8-bit weights with a scale for each output channel; the integers are still in the file.
@@ -101,7 +109,8 @@ impl Graph {
             }
             if node.op_type == "Constant"
                 && let [output] = node.output.as_slice()
-                && let Some(tensor) = attribute(&mut node.attribute, "value").and_then(|it| it.t.take())
+                && let Some(tensor) =
+                    attribute(&mut node.attribute, "value").and_then(|it| it.t.take())
             {
                 constants.insert(output.clone(), tensor);
                 continue;
@@ -427,7 +436,10 @@ fn count(dims: Vec<usize>) -> Option<usize> {
     dims.into_iter().try_fold(1usize, usize::checked_mul)
 }
 
-fn attribute<'a>(attributes: &'a mut [AttributeProto], name: &str) -> Option<&'a mut AttributeProto> {
+fn attribute<'a>(
+    attributes: &'a mut [AttributeProto],
+    name: &str,
+) -> Option<&'a mut AttributeProto> {
     attributes.iter_mut().find(|it| it.name == name)
 }
 

@@ -76,7 +76,8 @@ fn norm_parts(graph: &Graph, idx: usize) -> Result<Option<(Node, Vec<usize>)>, E
     };
     let mut all = inner.clone();
     all.push(idx);
-    let is_closed = |it: &usize| graph.node(*it).is_some_and(|it| graph.is_read_within(&it.output, &all));
+    let is_closed =
+        |it: &usize| graph.node(*it).is_some_and(|it| graph.is_read_within(&it.output, &all));
     if scale.len() != bias.len() || scale.is_empty() || !inner.iter().all(is_closed) {
         return Ok(None);
     }
@@ -131,7 +132,8 @@ fn with_constant(graph: &Graph, idx: usize, op_type: &str) -> Option<(String, St
 /// Adds a constant vector to the bias of the linear layer before it.
 fn bias(graph: &mut Graph, idx: usize) -> Result<(), EncoderError> {
     let Some((value, name)) = with_constant(graph, idx, "Add") else { return Ok(()) };
-    let Some(layer) = graph.producer(&value).filter(|_| graph.only_reader(&value) == Some(idx)) else {
+    let Some(layer) = graph.producer(&value).filter(|_| graph.only_reader(&value) == Some(idx))
+    else {
         return Ok(());
     };
     let Some(Node { kind: Kind::Linear(linear), .. }) = graph.node(layer) else { return Ok(()) };
@@ -172,9 +174,10 @@ fn fold_activation(graph: &mut Graph, idx: usize) {
         return;
     };
     let (activation, output) = (*activation, output.clone());
-    let Some(layer) = inputs.first().and_then(|it| {
-        graph.producer(it).filter(|_| graph.only_reader(it) == Some(idx))
-    }) else {
+    let Some(layer) = inputs
+        .first()
+        .and_then(|it| graph.producer(it).filter(|_| graph.only_reader(it) == Some(idx)))
+    else {
         return;
     };
     let can = match graph.node(layer).map(|it| &it.kind) {

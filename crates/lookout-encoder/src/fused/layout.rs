@@ -95,7 +95,13 @@ impl Turned<'_> {
                 let inputs: Vec<String> = proto
                     .input
                     .iter()
-                    .map(|it| if self.twins.contains_key(it) { self.twin(it) } else { self.channels_last(it) })
+                    .map(|it| {
+                        if self.twins.contains_key(it) {
+                            self.twin(it)
+                        } else {
+                            self.channels_last(it)
+                        }
+                    })
                     .collect();
                 self.push_like(proto, inputs, output);
                 true
@@ -106,7 +112,8 @@ impl Turned<'_> {
                     Some(name) => self.graph.integers(name),
                     None => attr(proto, "axes").map(|it| it.ints.clone()),
                 };
-                let is_area = axes.is_some_and(|it| it == [2, 3] || it == [-2, -1] || it == [-1, -2]);
+                let is_area =
+                    axes.is_some_and(|it| it == [2, 3] || it == [-2, -1] || it == [-1, -2]);
                 is_area && self.mean(proto, int(proto, "keepdims", 1) == 1)
             }
             _ => false,

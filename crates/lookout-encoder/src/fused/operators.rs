@@ -18,8 +18,8 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::graph::{self, Graph, Kind, Quantized, Slide};
 use crate::EncoderError;
-use crate::runtime::tract::select;
 use crate::runtime::Signature;
+use crate::runtime::tract::select;
 
 /// What an operator does.
 pub(super) trait Kernel: Debug + Send + Sync {
@@ -223,7 +223,10 @@ fn floats(value: &TValue) -> TractResult<&[f32]> {
 }
 
 /// A tensor of the shape, filled by `fill`.
-fn filled(shape: &[usize], fill: impl FnOnce(&mut [f32]) -> TractResult<()>) -> TractResult<Tensor> {
+fn filled(
+    shape: &[usize],
+    fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
+) -> TractResult<Tensor> {
     let mut out = Tensor::zero::<f32>(shape)?;
     fill(out.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
     Ok(out)
@@ -584,7 +587,8 @@ impl Kernel for Embedding {
             for (id, out) in ids.into_iter().zip(out.chunks_exact_mut(n_channels.max(1))) {
                 let n_rows = self.scales.len();
                 let row = usize::try_from(id).ok().filter(|it| *it < n_rows);
-                let row = row.with_context(|| format!("a token must be 0 to {n_rows}, got {id}"))?;
+                let row =
+                    row.with_context(|| format!("a token must be 0 to {n_rows}, got {id}"))?;
                 let integers = &self.integers[row * n_channels..(row + 1) * n_channels];
                 for (out, integer) in out.iter_mut().zip(integers) {
                     *out = f32::from(*integer) * self.scales[row];

@@ -290,7 +290,10 @@ mod tests {
         assert_eq!(runtime.fallback(), None);
 
         let runtime = choose(Device::Auto, || missing(Device::Cuda), |_| there()).unwrap();
-        assert_eq!((runtime.describe().as_str(), runtime.batch()), (Runtime::cpu().describe().as_str(), 1));
+        assert_eq!(
+            (runtime.describe().as_str(), runtime.batch()),
+            (Runtime::cpu().describe().as_str(), 1)
+        );
         assert_eq!(
             runtime.fallback(),
             Some("device \"cuda\" cannot be used; install it, or choose device \"cpu\": no driver")
@@ -317,7 +320,10 @@ mod tests {
     fn the_cpu_probes_nothing() {
         let panics = || -> Opened { panic!("probed") };
         let runtime = choose(Device::Cpu, panics, |_| panic!("probed")).unwrap();
-        assert_eq!((runtime.describe().as_str(), runtime.fallback()), (Runtime::cpu().describe().as_str(), None));
+        assert_eq!(
+            (runtime.describe().as_str(), runtime.fallback()),
+            (Runtime::cpu().describe().as_str(), None)
+        );
     }
 
     #[cfg(not(all(feature = "cuda", feature = "ort")))]

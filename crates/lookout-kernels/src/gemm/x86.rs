@@ -24,8 +24,12 @@ pub(super) const AVX512_VNNI: Kernel =
 macro_rules! quad_row {
     ($row:literal, $left:literal, $right:literal) => {
         concat!(
-            "vpbroadcastd ymm13, dword ptr [", $row, "]\n",
-            "vpbroadcastd ymm14, dword ptr [", $row, " + 4]\n",
+            "vpbroadcastd ymm13, dword ptr [",
+            $row,
+            "]\n",
+            "vpbroadcastd ymm14, dword ptr [",
+            $row,
+            " + 4]\n",
             "vpmaddubsw ymm15, ymm13, ymm9\n",
             "vpmaddubsw ymm13, ymm13, ymm10\n",
             "vpmaddubsw ymm12, ymm14, ymm11\n",
@@ -34,8 +38,16 @@ macro_rules! quad_row {
             "vpaddw ymm13, ymm13, ymm14\n",
             "vpmaddwd ymm15, ymm15, ymm8\n",
             "vpmaddwd ymm13, ymm13, ymm8\n",
-            "vpaddd ", $left, ", ", $left, ", ymm15\n",
-            "vpaddd ", $right, ", ", $right, ", ymm13\n",
+            "vpaddd ",
+            $left,
+            ", ",
+            $left,
+            ", ymm15\n",
+            "vpaddd ",
+            $right,
+            ", ",
+            $right,
+            ", ymm13\n",
         )
     };
 }
@@ -44,13 +56,27 @@ macro_rules! quad_row {
 macro_rules! pair_row {
     ($row:literal, $left:literal, $right:literal, $w0:literal, $w1:literal) => {
         concat!(
-            "vpbroadcastd ymm13, dword ptr [", $row, "]\n",
-            "vpmaddubsw ymm14, ymm13, ", $w0, "\n",
-            "vpmaddubsw ymm15, ymm13, ", $w1, "\n",
+            "vpbroadcastd ymm13, dword ptr [",
+            $row,
+            "]\n",
+            "vpmaddubsw ymm14, ymm13, ",
+            $w0,
+            "\n",
+            "vpmaddubsw ymm15, ymm13, ",
+            $w1,
+            "\n",
             "vpmaddwd ymm14, ymm14, ymm8\n",
             "vpmaddwd ymm15, ymm15, ymm8\n",
-            "vpaddd ", $left, ", ", $left, ", ymm14\n",
-            "vpaddd ", $right, ", ", $right, ", ymm15\n",
+            "vpaddd ",
+            $left,
+            ", ",
+            $left,
+            ", ymm14\n",
+            "vpaddd ",
+            $right,
+            ", ",
+            $right,
+            ", ymm15\n",
         )
     };
 }
