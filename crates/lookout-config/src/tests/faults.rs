@@ -168,7 +168,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are cameras, decision, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, templates",
+            "is no key at the top; its keys are cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, templates",
         ),
         (
             "labels_file",
