@@ -1,6 +1,8 @@
 //! tract on an NVIDIA GPU, in float. Driver and CUDA libraries are loaded when the device is
 //! opened; tract compiles its kernels for the GPU at hand then and caches them on disk.
 
+use std::io::Cursor;
+
 use lookout_core::Device;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{
@@ -47,7 +49,7 @@ impl Backend for Cuda {
         let BundleFile { path, bytes } = file.read()?;
         let runnable = guard(&path, LOAD, || {
             // Decluttering turns the int8 weights into float constants.
-            let model = tract::read(bytes, signature)?.into_typed()?.into_decluttered()?;
+            let model = read(bytes, signature)?.into_typed()?.into_decluttered()?;
             self.runtime.prepare(model).context("device \"cpu\" may be able to run it")
         })?;
         let runnable = runnable.map_err(|err| model_error(&path, LOAD, err))?;
@@ -62,4 +64,15 @@ impl Backend for Cuda {
     fn batch(&self) -> usize {
         GPU_BATCH
     }
+}
+
+/// Reads an ONNX file as a model with the inputs, in their order and shapes, and the output of
+/// `signature`.
+fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<InferenceModel> {
+    // Files that name their batch dimension cannot be pinned to a number of rows while the shapes
+    // written beside the graph are believed.
+    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
+    let mut model = onnx.model_for_read(&mut Cursor::new(bytes))?;
+    tract::select(&mut model, signature)?;
+    Ok(model)
 }

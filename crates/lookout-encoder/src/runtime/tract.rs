@@ -1,6 +1,6 @@
-//! What the runtimes made of tract share: reading an ONNX file, and running what became of it.
+//! What the runtimes made of tract share: a model's inputs and output, and running what became of
+//! it.
 
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use tract_onnx::prelude::*;
@@ -9,17 +9,6 @@ use tract_onnx::tract_core::runtime::Runnable;
 use crate::EncoderError;
 use crate::error::{RUN, model_error};
 use crate::runtime::{Input, InputKind, Session, Signature, guard};
-
-/// Reads an ONNX file as a model with the inputs, in their order and shapes, and the output of
-/// `signature`.
-pub(crate) fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<InferenceModel> {
-    // Files that name their batch dimension cannot be pinned to a number of rows while the shapes
-    // written beside the graph are believed.
-    let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
-    let mut model = onnx.model_for_read(&mut Cursor::new(bytes))?;
-    select(&mut model, signature)?;
-    Ok(model)
-}
 
 /// Gives `model` the inputs, in their order and shapes, and the output of `signature`.
 pub(crate) fn select(model: &mut InferenceModel, signature: &Signature) -> TractResult<()> {
