@@ -259,7 +259,8 @@ pub(crate) fn open_file(path: &Path, limit: u64) -> Result<File, EncoderError> {
     File::open(path).map_err(read_error)
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, EncoderError> {
+/// Reads a regular file of at most `limit` bytes.
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, EncoderError> {
     let mut bytes = Vec::new();
     open_file(path, limit)?
         .take(limit.saturating_add(1))

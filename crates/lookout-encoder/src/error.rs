@@ -108,6 +108,20 @@ pub enum EncoderError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An imported model lost too much with its float weights.
+    #[error(
+        "{path} cannot be used with int8 weights: the embedding of {sample:?} must have a cosine of at least {min_cosine} to that of the float file, got {cosine}"
+    )]
+    Quantized {
+        /// The imported folder.
+        path: PathBuf,
+        /// The text, or the picture's file.
+        sample: String,
+        /// The least cosine.
+        min_cosine: f64,
+        /// The cosine found.
+        cosine: f64,
+    },
     /// An ONNX file is not what such a file may be.
     #[error("{path}: {at} must be {rule}, got {got}")]
     Onnx {
@@ -253,6 +267,7 @@ impl EncoderError {
             | Self::Device { .. }
             | Self::Write { .. }
             | Self::Onnx { .. }
+            | Self::Quantized { .. }
             | Self::Model { .. }
             | Self::Panicked { .. }
             | Self::OutputShape { .. }

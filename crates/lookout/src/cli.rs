@@ -42,7 +42,7 @@ pub(crate) enum Verb {
     /// Build, inspect and search caption indexes
     #[command(subcommand)]
     Index(IndexVerb),
-    /// Check model bundles
+    /// Import and check model bundles
     #[command(subcommand)]
     Models(ModelsVerb),
     /// Read one V4L2 camera and write its frames to standard output (started by `run`)
@@ -233,6 +233,55 @@ pub(crate) enum ModelsVerb {
         after_help = "Examples:\n  lookout models verify\n  lookout models verify models/other\n  lookout models verify --device cuda"
     )]
     Verify(VerifyArgs),
+    /// Make a bundle with int8 weights from a folder of float ONNX exports
+    #[command(after_help = "\
+Examples:
+  lookout models import ~/hub/clip-vit-base-patch32 --output models/b32 --logit-scale 100
+  lookout models import siglip --output models/siglip --license Apache-2.0
+
+The folder is one of a model hub: CLIP, TinyCLIP, MobileCLIP or SigLIP as transformers or open_clip
+write them (vision_model.onnx, text_model.onnx, tokenizer.json, preprocessor_config.json, config.json
+or open_clip_config.json). Preprocessing and scale come from its files; what they say and this
+program cannot do is an error. The bundle is compared with the float files before it is put in its
+place.")]
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The bundle's folder to be
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Replace the bundle that stands there
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Name of the embedding space [default: the folder's name and a part of the weights' hash]
+    #[arg(long, value_name = "ID")]
+    pub(crate) space: Option<String>,
+    /// Terms of the model's use [default: `license` in the head of README.md]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) license: Option<String>,
+    /// Where the model comes from [default: the folder's name]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) origin: Option<String>,
+    /// Factor from cosine to logit, linear [default: from the weights' file or the whole graph]
+    #[arg(long, value_name = "X")]
+    pub(crate) logit_scale: Option<f64>,
+    /// Term of the logit, for SigLIP [default: from the weights' file or the whole graph]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) logit_bias: Option<f64>,
+    /// Folder of sample pictures, copied into the bundle [default: 12 of the starter's]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// A sample text, in place of the built-in ones; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Vec<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The folder, as a hub holds it
+    #[arg(value_name = "FOLDER")]
+    pub(crate) source: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -78,7 +78,7 @@ fn check_replaceable(output: &Path) -> anyhow::Result<()> {
 }
 
 /// A bar with rate and time left on standard error; silent where that is no terminal.
-fn bar(what: &'static str, n: usize) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, n: usize) -> ProgressBar {
     let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left";
     // The template is a constant, so the default is never used.
     let style =
@@ -202,7 +202,7 @@ fn search_index(args: &IndexSearchArgs) -> anyhow::Result<()> {
 }
 
 /// In kB or MB, thousands and millions of bytes.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let bytes = bytes as f64;
     if bytes < 1e6 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }

@@ -9,6 +9,7 @@ mod demo;
 mod embed;
 mod engine;
 mod failure;
+mod import;
 mod index;
 mod memory;
 mod models;
@@ -73,6 +74,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Index(IndexVerb::Info(args)) => index::info(args),
         Verb::Index(IndexVerb::Search(args)) => index::search(args),
         Verb::Models(ModelsVerb::Verify(args)) => models::verify(args),
+        Verb::Models(ModelsVerb::Import(args)) => import::run(args),
         Verb::CaptureWorker(args) => service::capture_worker(args),
     }
 }

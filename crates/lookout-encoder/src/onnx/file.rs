@@ -193,6 +193,17 @@ impl Payloads {
         self.table.get(name).map(|it| it.len)
     }
 
+    /// Calls the tensor `from` by the name `to` from now on; false where that name is taken.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) -> bool {
+        if from == to || self.table.contains_key(to) {
+            return from == to;
+        }
+        if let Some(payload) = self.table.remove(from) {
+            self.table.insert(to.to_owned(), payload);
+        }
+        true
+    }
+
     /// Reads the tensor `name`: little endian, row by row, as `raw_data` has it.
     pub(crate) fn read(&self, name: &str) -> Result<Vec<u8>, EncoderError> {
         let tensor = || format!("tensor {name:?}");
@@ -451,7 +462,8 @@ fn checksums(
     Ok((sums, hex(&digest)))
 }
 
-pub(super) fn fault(
+/// What `at` in the file must be, and is not.
+pub(crate) fn fault(
     path: &Path,
     at: impl Into<String>,
     rule: impl Into<String>,

@@ -7,5 +7,5 @@ mod tests;
 mod wire;
 mod write;
 
-pub(crate) use file::{OnnxFile, Payloads};
-pub(crate) use write::OnnxWriter;
+pub(crate) use file::{OnnxFile, Payloads, fault};
+pub(crate) use write::{OnnxWriter, Written};

@@ -1,0 +1,587 @@
+//! The bundle: made in a folder beside its place, proven there, and put into its place whole.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use lookout_core::Embedding;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tract_onnx::prelude::*;
+
+use super::float::FloatTower;
+use super::json::Faults;
+use super::quantize::{Quantizer, Summary};
+use super::source::{Family, Given, Source, Tokenizer};
+use super::tower::Tower;
+use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
+use crate::bundle::{BundleFile, hex, read_file};
+use crate::golden::{Golden, SampleCheck};
+use crate::manifest::{Clean, Pad, TokenSpec, TokenizerKind};
+use crate::onnx::Written;
+use crate::preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess};
+use crate::tokens::Tokens;
+use crate::{Bundle, EncoderError, ImageTower, TextTower};
+
+/// The largest sample picture or notice, in bytes.
+const MAX_SAMPLE_BYTES: u64 = 64 << 20;
+/// Below this cosine to its float twin a tower is no use: it is an angle of 11 degrees, and what
+/// int8 weights cost is below 3.
+const MIN_USEFUL_COSINE: f64 = 0.98;
+/// The angle that float kernels of other CPUs and the resizing of pictures may differ by, in
+/// radians; a cosine of 0.9999.
+const FLOAT_ANGLE: f64 = 0.01414;
+/// What other CPUs' int8 kernels may differ by, in parts of the angle that this one shows.
+const ANGLE_FACTOR: f64 = 2.0;
+
+const IMAGE_FILE: &str = "image.onnx";
+const TEXT_FILE: &str = "text.onnx";
+const GOLDEN_FILE: &str = "golden.json";
+const PICTURES_DIR: &str = "pictures";
+
+/// Imports a model, as `options` say. On an error nothing is at the output that was not there
+/// before.
+pub fn import(
+    options: &ImportOptions,
+    host: &mut dyn ImportHost,
+) -> Result<ImportReport, EncoderError> {
+    let given = Given {
+        logit_scale: options.logit_scale,
+        logit_bias: options.logit_bias,
+        license: options.license.clone(),
+    };
+    check_options(options)?;
+    let source = Source::read(&options.source, &given)?;
+    let parent = options.output.parent().filter(|it| !it.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
+    let folder = tempfile::Builder::new()
+        .prefix(".lookout-import-")
+        .permissions(Permissions::from_mode(0o755))
+        .tempdir_in(parent)
+        .map_err(|source| EncoderError::Write { path: parent.to_owned(), source })?;
+    let report = Importer { dir: folder.path(), options, source: &source }.run(host)?;
+    sync(folder.path())?;
+    put(folder, &options.output, options.replace)?;
+    let write_error = |source| EncoderError::Write { path: parent.to_owned(), source };
+    File::open(parent).and_then(|it| it.sync_all()).map_err(write_error)?;
+    Ok(report)
+}
+
+fn check_options(options: &ImportOptions) -> Result<(), EncoderError> {
+    let mut faults = Faults::default();
+    if options.pictures.is_empty() {
+        faults.add("pictures", "at least 1 sample picture", 0);
+    }
+    if options.texts.is_empty() {
+        faults.add("texts", "at least 1 sample text", 0);
+    }
+    let mut names: Vec<Option<&str>> = options.pictures.iter().map(|it| plain_name(it)).collect();
+    if let Some(idx) = names.iter().position(Option::is_none) {
+        let rule = "files with names of ASCII letters, digits, `.`, `_` and `-`";
+        faults.add("pictures", rule, options.pictures[idx].display());
+    }
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|it| it[0] == it[1]) {
+        faults.add("pictures", "of different names", pair[0].unwrap_or_default());
+    }
+    if faults.0.is_empty() {
+        return Ok(());
+    }
+    Err(EncoderError::Invalid { path: options.output.clone(), faults: faults.0 })
+}
+
+fn plain_name(path: &Path) -> Option<&str> {
+    let name = path.file_name()?.to_str()?;
+    let allowed = |it: u8| it.is_ascii_alphanumeric() || b"._-".contains(&it);
+    (name.bytes().all(allowed) && !name.starts_with('.')).then_some(name)
+}
+
+/// Makes a bundle in `dir`.
+struct Importer<'a> {
+    dir: &'a Path,
+    options: &'a ImportOptions,
+    source: &'a Source,
+}
+
+/// Everything that the manifest says and the source does not.
+struct Facts<'a> {
+    space: String,
+    dimension: usize,
+    tokenizer_file: &'a str,
+    min_cosine: f64,
+    hashes: Vec<(String, String)>,
+}
+
+#[derive(Serialize)]
+struct GoldenFile {
+    made_by: serde_json::Value,
+    pictures: Vec<GoldenSample>,
+    texts: Vec<GoldenSample>,
+}
+
+#[derive(Serialize)]
+struct GoldenSample {
+    name: String,
+    embedding: Vec<f32>,
+}
+
+impl Importer<'_> {
+    fn run(&self, host: &mut dyn ImportHost) -> Result<ImportReport, EncoderError> {
+        let source = self.source;
+        let tokenizer_file = match source.tokens.kind {
+            TokenizerKind::HuggingFace => "tokenizer.json",
+            TokenizerKind::ClipBpe => "merges.txt",
+        };
+        let mut hashes = Vec::new();
+        // The cheap parts first, so that what is wrong with them is found before the long ones.
+        let tokenizer = read_file(&options_path(self, &source.tokens.file), MAX_SAMPLE_BYTES)?;
+        let file =
+            BundleFile { path: options_path(self, &source.tokens.file), bytes: tokenizer.clone() };
+        let tokens = Tokens::load(file, &token_spec(&source.tokens))?;
+        hashes.push((tokenizer_file.to_owned(), self.write(tokenizer_file, &tokenizer)?));
+        self.copy_pictures()?;
+
+        let (image, image_summary) =
+            self.quantize(&source.image, IMAGE_FILE, ImportStep::QuantizeImage, host)?;
+        hashes.push((IMAGE_FILE.to_owned(), image.sha256.clone()));
+        let (text, text_summary) =
+            self.quantize(&source.text, TEXT_FILE, ImportStep::QuantizeText, host)?;
+        hashes.push((TEXT_FILE.to_owned(), text.sha256.clone()));
+
+        let pictures = self.golden_pictures(host)?;
+        let texts = self.golden_texts(&tokens, host)?;
+        let dimension = self.dimension(&pictures, &texts)?;
+        let golden = GoldenFile { made_by: self.made_by(), pictures, texts };
+        let json = serde_json::to_vec(&golden).map_err(|err| EncoderError::Write {
+            path: self.dir.join(GOLDEN_FILE),
+            source: err.into(),
+        })?;
+        hashes.push((GOLDEN_FILE.to_owned(), self.write(GOLDEN_FILE, &json)?));
+        hashes.sort();
+
+        let mut facts =
+            Facts { space: self.space(), dimension, tokenizer_file, min_cosine: 1e-6, hashes };
+        self.write_manifest(&facts)?;
+        let (pictures, texts) = self.verify(host)?;
+        let lowest = lowest(&pictures).min(self::lowest(&texts));
+        facts.min_cosine = min_cosine(lowest);
+        self.write_manifest(&facts)?;
+        let bound = |mut it: SampleCheck| {
+            it.min_cosine = facts.min_cosine;
+            it
+        };
+        if let Some(worst) = pictures.iter().chain(&texts).find(|it| it.cosine < MIN_USEFUL_COSINE)
+        {
+            return Err(EncoderError::Quantized {
+                path: self.options.source.clone(),
+                sample: worst.sample.clone(),
+                min_cosine: MIN_USEFUL_COSINE,
+                cosine: worst.cosine,
+            });
+        }
+        Ok(ImportReport {
+            space: facts.space.clone(),
+            dimension,
+            logit_scale: source.scalars.scale.unwrap_or_default(),
+            logit_bias: source.scalars.bias,
+            towers: [report(&image, image_summary), report(&text, text_summary)],
+            pictures: pictures.into_iter().map(bound).collect(),
+            texts: texts.into_iter().map(bound).collect(),
+            min_cosine: facts.min_cosine,
+        })
+    }
+
+    fn quantize(
+        &self,
+        tower: &Tower,
+        name: &str,
+        step: ImportStep,
+        host: &mut dyn ImportHost,
+    ) -> Result<(Written, Summary), EncoderError> {
+        let quantizer = Quantizer::new(&tower.float)?;
+        let total = quantizer.n_elements();
+        host.progress(step, 0, total);
+        let told = &*host;
+        quantizer.write(&self.dir.join(name), &|done| told.progress(step, done, total))
+    }
+
+    fn golden_pictures(
+        &self,
+        host: &mut dyn ImportHost,
+    ) -> Result<Vec<GoldenSample>, EncoderError> {
+        let tower = &self.source.image;
+        let rule = image_rule(self.source);
+        let side = rule.size_px as usize;
+        let shape = [1, 3, side, side];
+        let float = FloatTower::load(
+            tower.float.path.clone(),
+            tower.float.whole()?,
+            &[(&tower.input.name, f32::fact(shape))],
+            &tower.output,
+        )?;
+        let mut samples = Vec::new();
+        let total = self.options.pictures.len() as u64;
+        for path in &self.options.pictures {
+            host.progress(ImportStep::GoldenPictures, samples.len() as u64, total);
+            let picture = host
+                .read_picture(path)
+                .map_err(|source| EncoderError::SamplePicture { path: path.clone(), source })?;
+            let values = preprocess(&picture, &rule)?;
+            let embedding =
+                float.run(|| Ok(tvec![Tensor::from_shape(&shape, &values)?.into_tvalue()]))?;
+            let name = plain_name(path).unwrap_or_default().to_owned();
+            samples.push(GoldenSample { name, embedding: embedding.as_slice().to_vec() });
+        }
+        host.progress(ImportStep::GoldenPictures, total, total);
+        Ok(samples)
+    }
+
+    fn golden_texts(
+        &self,
+        tokens: &Tokens,
+        host: &mut dyn ImportHost,
+    ) -> Result<Vec<GoldenSample>, EncoderError> {
+        let tower = &self.source.text;
+        let shape = [1, self.source.tokens.context_length as usize];
+        let names = [Some(&tower.input.name), tower.mask.as_ref()];
+        let inputs: Vec<(&str, TypedFact)> =
+            names.into_iter().flatten().map(|it| (it.as_str(), i64::fact(shape))).collect();
+        let (path, whole) = (tower.float.path.clone(), tower.float.whole()?);
+        let float = FloatTower::load(path, whole, &inputs, &tower.output)?;
+        let mut samples = Vec::new();
+        let total = self.options.texts.len() as u64;
+        for text in &self.options.texts {
+            host.progress(ImportStep::GoldenTexts, samples.len() as u64, total);
+            let (ids, mask) = tokens.encode(text)?;
+            let embedding: Embedding = float.run(|| {
+                let mut values = tvec![Tensor::from_shape(&shape, &ids)?.into_tvalue()];
+                if tower.mask.is_some() {
+                    values.push(Tensor::from_shape(&shape, &mask)?.into_tvalue());
+                }
+                Ok(values)
+            })?;
+            let embedding = embedding.as_slice().to_vec();
+            samples.push(GoldenSample { name: text.clone(), embedding });
+        }
+        host.progress(ImportStep::GoldenTexts, total, total);
+        Ok(samples)
+    }
+
+    /// The one dimension that both towers and the configuration agree on.
+    fn dimension(
+        &self,
+        pictures: &[GoldenSample],
+        texts: &[GoldenSample],
+    ) -> Result<usize, EncoderError> {
+        let len = |samples: &[GoldenSample]| samples.first().map_or(0, |it| it.embedding.len());
+        let (image, text) = (len(pictures), len(texts));
+        let mut faults = Faults::default();
+        if image != text {
+            let rule = format!("{image}, as the image tower's");
+            faults.add("the text tower's dimension", rule, text);
+        }
+        if let Some(said) = self.source.dimension.filter(|it| *it as usize != image) {
+            faults.add("the image tower's dimension", format!("{said}, as configured"), image);
+        }
+        if faults.0.is_empty() {
+            return Ok(image);
+        }
+        Err(EncoderError::Invalid { path: self.options.source.clone(), faults: faults.0 })
+    }
+
+    /// How the bundle that was written compares with the float files.
+    fn verify(
+        &self,
+        host: &mut dyn ImportHost,
+    ) -> Result<(Vec<SampleCheck>, Vec<SampleCheck>), EncoderError> {
+        let bundle = Bundle::open(self.dir)?;
+        bundle.verify_files()?;
+        let golden = Golden::open(&bundle)?;
+        let n_pictures = golden.picture_names().len();
+        let total = (n_pictures + golden.texts().len()) as u64;
+        host.progress(ImportStep::Verify, 0, total);
+        let mut tower = ImageTower::load(&bundle)?;
+        let pictures = golden.check_pictures(&mut tower, n_pictures, |it| host.read_picture(it))?;
+        drop(tower);
+        host.progress(ImportStep::Verify, n_pictures as u64, total);
+        let texts = golden.check_texts(&mut TextTower::load(&bundle)?, usize::MAX)?;
+        host.progress(ImportStep::Verify, total, total);
+        Ok((pictures, texts))
+    }
+
+    fn copy_pictures(&self) -> Result<(), EncoderError> {
+        let dir = self.dir.join(PICTURES_DIR);
+        fs::create_dir(&dir).map_err(|source| EncoderError::Write { path: dir.clone(), source })?;
+        for path in self.options.pictures.iter().chain(&self.options.notices) {
+            let bytes = read_file(path, MAX_SAMPLE_BYTES)?;
+            let name = path.file_name().unwrap_or_default();
+            self.write(&Path::new(PICTURES_DIR).join(name), &bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file of the bundle and returns its hash.
+    fn write(&self, name: impl AsRef<Path>, bytes: &[u8]) -> Result<String, EncoderError> {
+        let path = self.dir.join(name);
+        let write_error = |source| EncoderError::Write { path: path.clone(), source };
+        File::create(&path).and_then(|mut it| it.write_all(bytes)).map_err(write_error)?;
+        Ok(hex(&Sha256::digest(bytes)))
+    }
+
+    fn made_by(&self) -> serde_json::Value {
+        serde_json::json!({
+            "runtime": "tract, the float files as they are",
+            "image": self.source.image.float.sha256(),
+            "text": self.source.text.float.sha256(),
+        })
+    }
+
+    fn folder_name(&self) -> String {
+        let path = fs::canonicalize(&self.options.source);
+        let path = path.as_deref().unwrap_or(&self.options.source);
+        path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The user's name for the space, else the folder's name with a part of the towers' hash: two
+    /// sets of weights never share a space by accident.
+    fn space(&self) -> String {
+        if let Some(space) = &self.options.space {
+            return space.clone();
+        }
+        let allowed = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '.';
+        let slug: String = self
+            .folder_name()
+            .to_ascii_lowercase()
+            .chars()
+            .map(|it| if allowed(it) { it } else { '-' })
+            .take(50)
+            .collect();
+        let towers = [self.source.image.float.sha256(), self.source.text.float.sha256()].concat();
+        format!("{slug}-{}", &hex(&Sha256::digest(towers.as_bytes()))[..8])
+    }
+
+    fn write_manifest(&self, facts: &Facts<'_>) -> Result<(), EncoderError> {
+        self.write(Bundle::MANIFEST, self.manifest(facts).as_bytes()).map(drop)
+    }
+
+    fn manifest(&self, facts: &Facts<'_>) -> String {
+        let Source { family, image, text, pixels, tokens, scalars, license, .. } = self.source;
+        let quote = |it: &str| toml::Value::from(it).to_string();
+        let origin = self.options.origin.clone().unwrap_or_else(|| self.folder_name());
+        let license = match self.options.notices.is_empty() {
+            true => license.clone(),
+            false => format!("{license}; sample pictures: see {PICTURES_DIR}"),
+        };
+        let bias = scalars.bias.map_or(String::new(), |it| format!("logit_bias = {it:?}\n"));
+        let templates = match family {
+            Family::Clip => r#"["a photo of a {}.", "{}"]"#,
+            Family::Siglip => r#"["This is a photo of {}.", "{}"]"#,
+        };
+        let resize = match pixels.resize {
+            Resize::Exact => "resize = \"exact\"\n".to_owned(),
+            Resize::ShortSide { short_side_px, long_side, crop } => format!(
+                "resize = \"short_side\"\nshort_side_px = {short_side_px}\n\
+                 long_side_rounding = \"{}\"\ncrop = \"{}\"\n",
+                match long_side {
+                    Rounding::Floor => "floor",
+                    Rounding::HalfEven => "half_even",
+                },
+                match crop {
+                    Rounding::Floor => "center",
+                    Rounding::HalfEven => "center_half_even",
+                },
+            ),
+        };
+        let interpolation = match pixels.filter {
+            Filter::Bicubic => "bicubic",
+            Filter::Bilinear => "bilinear",
+            Filter::Lanczos => "lanczos",
+        };
+        let mask = text.mask.as_ref();
+        let mask = mask.map_or(String::new(), |it| format!("mask_input = {}\n", quote(it)));
+        let pad = match &tokens.pad {
+            Pad::Token(token) => format!("pad_token = {}", quote(token)),
+            Pad::Id(id) => format!("pad_id = {id}"),
+        };
+        let (kind, clean) = (
+            match tokens.kind {
+                TokenizerKind::HuggingFace => "hugging_face",
+                TokenizerKind::ClipBpe => "clip_bpe",
+            },
+            match tokens.clean {
+                Clean::None => "none",
+                Clean::Lower => "lower",
+                Clean::Clip => "clip",
+                Clean::Canonicalize => "canonicalize",
+            },
+        );
+        let mut manifest = format!(
+            "# Made by `lookout models import`. Weights are int8 with a scale for each output\n\
+             # channel; activations are float.\n\
+             format = 1\n\n\
+             space = {space}\n\
+             dimension = {dimension}\n\
+             license = {license}\n\
+             # The float files' SHA-256: image {image_sha256},\n\
+             # text {text_sha256}.\n\
+             origin = {origin}\n\n\
+             # Linear.\n\
+             logit_scale = {scale:?}\n{bias}\n\
+             templates = {templates}\n\n\
+             [fusion]\n\
+             weighting = \"memoryless\"\n\
+             n_captions = 16\n\n\
+             # Where one class outweighs all others together; not measured for this model.\n\
+             [decision]\n\
+             enter = 0.5\n\
+             margin = 0.2\n\
+             exit = 0.35\n\n\
+             [image]\n\
+             file = \"{IMAGE_FILE}\"\n\
+             input = {image_input}\n\
+             output = {image_output}\n\
+             layout = \"nchw\"\n\
+             channels = \"rgb\"\n\
+             size_px = {size_px}\n\
+             {resize}\
+             interpolation = \"{interpolation}\"\n\
+             mean = {mean:?}\n\
+             std = {std:?}\n\n\
+             [text]\n\
+             file = \"{TEXT_FILE}\"\n\
+             ids_input = {text_input}\n\
+             {mask}\
+             output = {text_output}\n\
+             tokenizer_kind = \"{kind}\"\n\
+             tokenizer = \"{tokenizer_file}\"\n\
+             context_length = {context_length}\n\
+             padding = \"right\"\n\
+             {pad}\n\
+             end_token = {end_token}\n\
+             clean = \"{clean}\"\n\
+             strip = true\n\n\
+             # Embeddings of the float files. The bound: twice the angle that int8 cost here.\n\
+             [golden]\n\
+             file = \"{GOLDEN_FILE}\"\n\
+             pictures = \"{PICTURES_DIR}\"\n\
+             min_cosine = {min_cosine:?}\n\n\
+             [sha256]\n",
+            space = quote(&facts.space),
+            dimension = facts.dimension,
+            license = quote(&license),
+            image_sha256 = image.float.sha256(),
+            text_sha256 = text.float.sha256(),
+            origin = quote(&origin),
+            scale = scalars.scale.unwrap_or_default(),
+            image_input = quote(&image.input.name),
+            image_output = quote(&image.output),
+            size_px = pixels.size_px,
+            mean = pixels.mean,
+            std = pixels.std,
+            text_input = quote(&text.input.name),
+            text_output = quote(&text.output),
+            tokenizer_file = facts.tokenizer_file,
+            context_length = tokens.context_length,
+            end_token = quote(&tokens.end_token),
+            min_cosine = facts.min_cosine,
+        );
+        for (name, hash) in &facts.hashes {
+            manifest += &format!("{} = \"{hash}\"\n", quote(name));
+        }
+        manifest
+    }
+}
+
+fn options_path(importer: &Importer<'_>, name: &str) -> PathBuf {
+    importer.options.source.join(name)
+}
+
+fn token_spec(tokens: &Tokenizer) -> TokenSpec {
+    TokenSpec {
+        kind: tokens.kind,
+        file: tokens.file.clone(),
+        context_length: tokens.context_length as usize,
+        pad: tokens.pad.clone(),
+        end_token: tokens.end_token.clone(),
+        clean: tokens.clean,
+        strip: true,
+    }
+}
+
+fn image_rule(source: &Source) -> ImageRule {
+    #[expect(clippy::cast_possible_truncation, reason = "the tensor's values are f32")]
+    let single = |it: [f64; 3]| it.map(|it| it as f32);
+    let pixels = &source.pixels;
+    ImageRule {
+        size_px: pixels.size_px,
+        resize: pixels.resize,
+        filter: pixels.filter,
+        mean: single(pixels.mean),
+        std: single(pixels.std),
+        layout: Layout::Nchw,
+    }
+}
+
+fn report(written: &Written, summary: Summary) -> TowerReport {
+    let (relative_error, plain_relative_error) = summary.relative_errors();
+    TowerReport {
+        n_quantized: summary.n_quantized,
+        n_elements: summary.n_elements,
+        bytes: written.bytes,
+        relative_error,
+        plain_relative_error,
+    }
+}
+
+fn lowest(checks: &[SampleCheck]) -> f64 {
+    checks.iter().map(|it| it.cosine).fold(1.0, f64::min)
+}
+
+/// The bound for golden embeddings, given the lowest cosine seen: the cosine of twice that angle,
+/// and of no less than float kernels differ by. Weights are the same everywhere, so another CPU
+/// shares most of the angle; the other half is for its rounding of activations.
+fn min_cosine(lowest: f64) -> f64 {
+    let angle = lowest.clamp(-1.0, 1.0).acos();
+    let bound = (ANGLE_FACTOR * angle).max(FLOAT_ANGLE).cos();
+    // Six digits, rounded down, are what a reader can judge.
+    (bound.max(1e-6) * 1e6).floor() / 1e6
+}
+
+/// Lets everything in `dir` reach the disk.
+fn sync(dir: &Path) -> Result<(), EncoderError> {
+    let write_error = |source| EncoderError::Write { path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(write_error)? {
+        let entry = entry.map_err(write_error)?;
+        if entry.file_type().map_err(write_error)?.is_dir() {
+            sync(&entry.path())?;
+        } else {
+            File::open(entry.path()).and_then(|it| it.sync_all()).map_err(write_error)?;
+        }
+    }
+    File::open(dir).and_then(|it| it.sync_all()).map_err(write_error)
+}
+
+/// Renames the finished folder into its place. What stands there is put aside first, and back if
+/// the renaming fails.
+fn put(folder: tempfile::TempDir, output: &Path, replace: bool) -> Result<(), EncoderError> {
+    let write_error = |source| EncoderError::Write { path: output.to_owned(), source };
+    let aside = folder.path().with_extension("old");
+    if replace && output.exists() {
+        fs::rename(output, &aside).map_err(write_error)?;
+    } else if fs::symlink_metadata(output).is_ok() {
+        return Err(write_error(io::ErrorKind::AlreadyExists.into()));
+    }
+    if let Err(source) = fs::rename(folder.path(), output) {
+        if aside.exists() {
+            fs::rename(&aside, output).map_err(write_error)?;
+        }
+        return Err(write_error(source));
+    }
+    // The folder is not there any more, and nothing is to be deleted.
+    let _gone: PathBuf = folder.keep();
+    if aside.exists() {
+        fs::remove_dir_all(&aside).map_err(write_error)?;
+    }
+    Ok(())
+}
