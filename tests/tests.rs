@@ -8,6 +8,7 @@ mod daemon;
 mod devices;
 mod encoder;
 mod hostile;
+mod import;
 mod index;
 mod support;
 mod xmore;

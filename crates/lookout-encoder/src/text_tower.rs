@@ -5,7 +5,6 @@ use lookout_core::Embedding;
 use crate::runtime::{Input, InputKind, InputSpec, Model, Runtime, Signature, repeat_last};
 use crate::tokens::Tokens;
 use crate::{Bundle, EncoderError};
-use lookout_core::Embedding;
 
 /// A loaded text tower with its tokenizer.
 pub struct TextTower {

@@ -1,0 +1,379 @@
+//! `lookout models import` on exports that the real exporters wrote (`tests/exports/make.py`): what
+//! comes out against onnxruntime's embeddings of the float files, and what is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use lookout_capture::{PictureLimits, read_picture};
+use lookout_core::Embedding;
+use lookout_encoder::{
+    BoxError, Bundle, EncoderError, ImageTower, ImportHost, ImportOptions, ImportReport,
+    ImportStep, TextTower, import,
+};
+use serde_json::Value;
+
+use crate::support::{lookout, root, run};
+
+/// The least cosine between the int8 bundle and onnxruntime's float embedding.
+///
+/// These towers are 24 to 64 wide, so that an output sums up few rounding errors, each about 0.7 %
+/// of a weight; over the layers that makes an angle of 0.01 to 0.04. What is to be found out is far
+/// larger: a wrong resize rule, padding, mean or output costs more than 0.01.
+const MIN_COSINE: f64 = 0.998;
+
+fn exports() -> PathBuf {
+    root().join("tests/exports")
+}
+
+struct Host;
+
+impl ImportHost for Host {
+    fn read_picture(&mut self, path: &Path) -> Result<lookout_core::Picture, BoxError> {
+        Ok(read_picture(path, &PictureLimits::default())?)
+    }
+
+    fn progress(&self, _: ImportStep, done: u64, total: u64) {
+        assert!(done <= total);
+    }
+}
+
+fn options(source: &Path, output: &Path) -> ImportOptions {
+    let pictures = root().join("models/starter/pictures");
+    ImportOptions {
+        source: source.to_owned(),
+        output: output.to_owned(),
+        license: Some("MIT".to_owned()),
+        logit_scale: Some(81.0),
+        pictures: vec![pictures.join("coco_000000000285.jpg")],
+        texts: vec!["a dog".to_owned()],
+        ..ImportOptions::default()
+    }
+}
+
+fn expected(name: &str) -> Value {
+    serde_json::from_slice(&fs::read(exports().join(name).join("expected.json")).unwrap()).unwrap()
+}
+
+fn cosine(got: &Embedding, expected: &Value) -> f64 {
+    let expected: Vec<f32> = serde_json::from_value(expected.clone()).unwrap();
+    assert_eq!(got.as_slice().len(), expected.len());
+    got.cosine(&Embedding::normalize(expected).unwrap())
+}
+
+/// A copy of an export, after `edit`.
+fn edited(name: &str, edit: impl FnOnce(&Path)) -> tempfile::TempDir {
+    fn copy(from: &Path, to: &Path) {
+        for entry in fs::read_dir(from).unwrap() {
+            let path = entry.unwrap().path();
+            let target = to.join(path.file_name().unwrap());
+            if path.is_dir() {
+                fs::create_dir(&target).unwrap();
+                copy(&path, &target);
+            } else {
+                fs::write(target, fs::read(path).unwrap()).unwrap();
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    copy(&exports().join(name), dir.path());
+    edit(dir.path());
+    dir
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{from} is not in {}", path.display());
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn try_import(source: &Path) -> Result<ImportReport, EncoderError> {
+    let dir = tempfile::tempdir().unwrap();
+    let result = import(&options(source, &dir.path().join("bundle")), &mut Host);
+    // Either the bundle is there, or nothing is.
+    let n = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(n, usize::from(result.is_ok()));
+    result
+}
+
+#[track_caller]
+fn refusal(name: &str, edit: impl FnOnce(&Path)) -> String {
+    let dir = edited(name, edit);
+    let err = try_import(dir.path()).unwrap_err();
+    let sources = std::iter::successors(std::error::Error::source(&err), |it| it.source());
+    sources.fold(err.to_string(), |text, it| format!("{text}: {it}"))
+}
+
+#[test]
+fn every_family_becomes_a_bundle_that_agrees_with_onnxruntime() {
+    let mut n_checked = 0;
+    for entry in fs::read_dir(exports()).unwrap() {
+        let source = entry.unwrap().path();
+        let name = source.file_name().unwrap().to_str().unwrap().to_owned();
+        if !source.is_dir() {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("bundle");
+        let report = import(&options(&source, &output), &mut Host)
+            .unwrap_or_else(|err| panic!("{name}: {err}: {err:?}"));
+        let expected = expected(&name);
+        let bundle = Bundle::open(&output).unwrap();
+        bundle.verify_files().unwrap();
+        assert_eq!(bundle.dimension() as u64, expected["dimension"].as_u64().unwrap());
+        assert!(0 < report.towers[0].n_quantized && 0 < report.towers[1].n_quantized, "{name}");
+        assert!(report.min_cosine < report.pictures[0].cosine, "{name}");
+
+        let mut tower = ImageTower::load(&bundle).unwrap();
+        for sample in expected["pictures"].as_array().unwrap() {
+            let file = sample["name"].as_str().unwrap();
+            let picture = Host.read_picture(&root().join("models/starter/pictures").join(file));
+            let got = cosine(&tower.encode(&picture.unwrap()).unwrap(), &sample["embedding"]);
+            assert!(MIN_COSINE <= got, "{name}, {file}: cosine {got}");
+        }
+        drop(tower);
+        let mut tower = TextTower::load(&bundle).unwrap();
+        for sample in expected["texts"].as_array().unwrap() {
+            let text = sample["text"].as_str().unwrap();
+            let got = cosine(&tower.encode_text(text).unwrap(), &sample["embedding"]);
+            assert!(MIN_COSINE <= got, "{name}, {text:?}: cosine {got}");
+        }
+        n_checked += 1;
+    }
+    assert_eq!(n_checked, 11);
+}
+
+#[test]
+fn scale_and_bias_are_found_where_exports_have_them() {
+    for (name, bias) in [("clip-combined", None), ("openclip-vit", None), ("siglip", Some(-12.5))] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(&exports().join(name), &dir.path().join("bundle"));
+        options.logit_scale = None;
+        let report = import(&options, &mut Host).unwrap();
+        let expected = expected(name)["truth"]["logit_scale"].as_f64().unwrap();
+        assert!((report.logit_scale / expected - 1.0).abs() < 1e-5, "{name}: {report:?}");
+        assert_eq!(report.logit_bias, bias, "{name}");
+        let scales = Bundle::open(&options.output).unwrap().scales();
+        assert!((scales.image.get() / expected - 1.0).abs() < 1e-5);
+        assert_eq!(scales.bias.map(|it| it.get()), bias);
+    }
+    // Without the weights' file SigLIP's two come from the graph of both towers.
+    let dir = edited("siglip", |dir| fs::remove_file(dir.join("model.safetensors")).unwrap());
+    let mut options = options(dir.path(), &dir.path().join("bundle"));
+    options.logit_scale = None;
+    let report = import(&options, &mut Host).unwrap();
+    assert!((report.logit_scale / 109.947_172 - 1.0).abs() < 1e-5, "{report:?}");
+    assert_eq!(report.logit_bias, Some(-12.5));
+    // With neither, the user must say them, and is told what `config.json` means.
+    fs::remove_file(dir.path().join("onnx/model.onnx")).unwrap();
+    fs::remove_dir_all(&options.output).unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.contains("breaks 2 rule(s)"), "{message}");
+    assert!(message.contains("`logit_bias` must be given with --logit-bias"), "{message}");
+    let message = refusal("tinyclip", |dir| fs::remove_file(dir.join("config.json")).unwrap());
+    assert!(message.contains("`config.json` must be there, or open_clip_config.json"), "{message}");
+}
+
+#[test]
+fn all_that_is_wrong_with_a_folder_is_told_at_once() {
+    let message = refusal("clip-gelu-o13", |dir| {
+        fs::remove_file(dir.join("tokenizer.json")).unwrap();
+        fs::remove_file(dir.join("onnx/text_model.onnx")).unwrap();
+        let path = dir.join("preprocessor_config.json");
+        replace(&path, "\"resample\": 3", "\"resample\": 0, \"sharpen\": 2");
+    });
+    let lines: Vec<&str> = message.lines().skip(1).map(str::trim).collect();
+    assert_eq!(lines.len(), 4, "{message}");
+    for (line, start) in lines.iter().zip([
+        "`preprocessor_config.json: resample` must be 1, 2 or 3 (Lanczos, bilinear, bicubic), got 0",
+        "`preprocessor_config.json: sharpen` must be removed if it changes nothing",
+        "`the text tower` must be there: text_model.onnx,",
+        "`the tokenizer` must be there: tokenizer.json or merges.txt, got nothing",
+    ]) {
+        assert!(line.starts_with(start), "{line}");
+    }
+}
+
+#[test]
+fn files_that_contradict_each_other_are_refused() {
+    let cases: [(&str, &str, &str, &str, &str); 7] = [
+        (
+            "clip-gelu-o13",
+            "config.json",
+            "\"image_size\": 48",
+            "\"image_size\": 56",
+            "must be 56, `image_size`",
+        ),
+        (
+            "clip-gelu-o13",
+            "config.json",
+            "\"clip\"",
+            "\"bert\"",
+            "`config.json: model_type` must be",
+        ),
+        (
+            "clip-gelu-o13",
+            "config.json",
+            "\"projection_dim\": 40",
+            "\"projection_dim\": 41",
+            "must be 41, as configured, got 40",
+        ),
+        (
+            "openclip-vit",
+            "open_clip_config.json",
+            "\"context_length\": 24",
+            "\"context_length\": 25",
+            "must be 24, as the text tower's",
+        ),
+        (
+            "openclip-vit",
+            "open_clip_config.json",
+            "\"image_size\": 48",
+            "\"image_size\": 56",
+            "must be 1 x 3 x 56 x 56",
+        ),
+        (
+            "openclip-vit",
+            "open_clip_config.json",
+            "\"squash\"",
+            "\"longest\"",
+            "resize_mode` must be",
+        ),
+        (
+            "clip-quickgelu-dynamo18",
+            "vocab.json",
+            "\"!\": 0",
+            "\"!\": 7",
+            "must be the tokens that merges.txt gives",
+        ),
+    ];
+    for (name, file, from, to, message) in cases {
+        let got = refusal(name, |dir| replace(&dir.join(file), from, to));
+        assert!(got.contains(message), "{name}, {to}: {got}");
+    }
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let cut = |dir: &Path, file: &str| {
+        let bytes = fs::read(dir.join(file)).unwrap();
+        fs::write(dir.join(file), &bytes[..bytes.len() / 2]).unwrap();
+    };
+    for file in ["onnx/vision_model.onnx", "onnx/text_model.onnx"] {
+        let message = refusal("tinyclip", |dir| cut(dir, file));
+        assert!(message.contains(&file[5..]) && message.contains("must be"), "{message}");
+    }
+    for (name, file) in [
+        ("tinyclip", "config.json"),
+        ("tinyclip", "preprocessor_config.json"),
+        ("tinyclip", "tokenizer.json"),
+        ("openclip-vit", "open_clip_config.json"),
+    ] {
+        let message = refusal(name, |dir| cut(dir, file));
+        assert!(message.contains(file), "{message}");
+    }
+    // A header longer than the file.
+    let mut options = options(&exports().join("openclip-vit"), Path::new(""));
+    let dir = edited("openclip-vit", |dir| {
+        fs::write(dir.join("open_clip_model.safetensors"), [0xff; 16]).unwrap();
+    });
+    options.source = dir.path().to_owned();
+    options.output = dir.path().join("bundle");
+    options.logit_scale = None;
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(
+        message.contains("`open_clip_model.safetensors` must be a safetensors file"),
+        "{message}"
+    );
+
+    // Not a number: the bytes of one float in the middle of a weight.
+    let message = refusal("tinyclip", |dir| {
+        let path = dir.join("onnx/vision_model.onnx");
+        let mut bytes = fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 16].copy_from_slice(&[0xff; 16]);
+        fs::write(&path, bytes).unwrap();
+    });
+    assert!(message.contains("of finite numbers, got NaN at index"), "{message}");
+    assert!(message.contains("tensor \""), "{message}");
+}
+
+#[test]
+fn the_license_is_the_users_or_the_readmes() {
+    let (dir, _keep) = (edited("tinyclip", |_| ()), ());
+    let mut options = options(dir.path(), &dir.path().join("bundle"));
+    options.license = None;
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.contains("`license` must be given with --license"), "{message}");
+    let readme = "---\ntags:\n- clip\nlicense: apache-2.0\n---\nlicense: mit\n";
+    fs::write(dir.path().join("README.md"), readme).unwrap();
+    import(&options, &mut Host).unwrap();
+    assert_eq!(Bundle::open(&options.output).unwrap().license(), "apache-2.0");
+    // A bundle is replaced only on demand, and then wholly.
+    let message = import(&options, &mut Host).unwrap_err();
+    assert!(matches!(message, EncoderError::Write { .. }), "{message}");
+    options.license = Some("mine".to_owned());
+    options.replace = true;
+    import(&options, &mut Host).unwrap();
+    assert_eq!(Bundle::open(&options.output).unwrap().license(), "mine");
+    let names: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert!(!names.iter().any(|it| it.to_str().unwrap().starts_with('.')), "{names:?}");
+}
+
+#[test]
+fn the_verb_tells_what_it_made_and_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("bundle");
+    let output = output.to_str().unwrap();
+    let source = exports().join("siglip");
+    let source = source.to_str().unwrap();
+    let made = run(&["models", "import", source, "--output", output, "--license", "MIT", "--json"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let [line] = <[Value; 1]>::try_from(made.json()).unwrap();
+    assert_eq!((&line["dimension"], &line["logit_bias"]), (&40.into(), &(-12.5).into()));
+    assert!(line["space"].as_str().unwrap().starts_with("siglip-"));
+    let verified = run(&["models", "verify", output]);
+    assert_eq!(verified.code, Some(0), "{}", verified.stderr);
+    assert!(verified.stdout.contains("20 of 20 golden embeddings agree"), "{}", verified.stdout);
+    let again = ["models", "import", source, "--output", output, "--license", "MIT"];
+    run(&again).failed(1, &["a bundle stands there; --force replaces it"]);
+    let missing = ["models", "import", source, "--output", "no/bundle", "--license", "MIT"];
+    run(&missing).failed(1, &["the folder of the output does not exist"]);
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_no_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("bundle");
+    let mut import = lookout()
+        .args(["models", "import"])
+        .arg(exports().join("siglip"))
+        .arg("--output")
+        .arg(&output)
+        .args(["--license", "MIT"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Its folder beside the output shows that it is at work.
+    let is_at_work = || fs::read_dir(dir.path()).unwrap().next().is_some();
+    while !is_at_work() {
+        assert!(import.try_wait().unwrap().is_none() || is_at_work(), "it ended before");
+        std::thread::yield_now();
+    }
+    import.kill().unwrap();
+    let status = import.wait().unwrap();
+    assert!(!status.success());
+    assert!(!output.exists());
+    let made = run(&[
+        "models",
+        "import",
+        exports().join("siglip").to_str().unwrap(),
+        "--output",
+        output.to_str().unwrap(),
+        "--license",
+        "MIT",
+    ]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+}
