@@ -72,6 +72,11 @@ impl FloatModel {
         self.payloads.sha256()
     }
 
+    /// Name and SHA-256 of every other file that weights are in.
+    pub(crate) fn outside_files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.payloads.outside_files()
+    }
+
     /// Turns constants whose bytes are in a file into initializers.
     fn hoist(&mut self) -> Result<(), EncoderError> {
         let mut hoisted = Vec::new();

@@ -1,5 +1,6 @@
 //! The bundle: made in a folder beside its place, proven there, and put into its place whole.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -329,11 +330,19 @@ impl Importer<'_> {
         Ok(hex(&Sha256::digest(bytes)))
     }
 
+    /// What the golden embeddings were computed from, for the reader of the file.
     fn made_by(&self) -> serde_json::Value {
+        let files = |tower: &Tower| {
+            let name = tower.float.path.file_name().unwrap_or_default().to_string_lossy();
+            let own = (name.into_owned(), tower.float.sha256().to_owned());
+            let others = tower.float.outside_files();
+            let others = others.map(|(name, sha256)| (name.to_owned(), sha256.to_owned()));
+            std::iter::once(own).chain(others).collect::<BTreeMap<String, String>>()
+        };
         serde_json::json!({
             "runtime": "tract, the float files as they are",
-            "image": self.source.image.float.sha256(),
-            "text": self.source.text.float.sha256(),
+            "image": files(&self.source.image),
+            "text": files(&self.source.text),
         })
     }
 

@@ -139,13 +139,8 @@ impl OnnxFile {
         Ok(Payloads { files, table })
     }
 
-    /// Puts the bytes of the tensor `name` back into the graph, where it stays an ordinary
-    /// tensor. One that is not in a file is left as it is.
-    pub(crate) fn take_inline(&mut self, name: &str) -> Result<(), EncoderError> {
-        self.take_inline_where(|it| it == name)
-    }
-
-    /// [`Self::take_inline`] for every tensor that `wanted` names.
+    /// Puts the bytes of the tensors that `wanted` names back into the graph, where they stay
+    /// ordinary ones.
     pub(crate) fn take_inline_where(
         &mut self,
         wanted: impl Fn(&str) -> bool,
@@ -159,11 +154,6 @@ impl OnnxFile {
             Ok(())
         };
         self.model.graph.as_mut().map_or(Ok(()), |graph| each_tensor(graph, &mut take))
-    }
-
-    /// SHA-256 of the ONNX file, as 64 lower-case hexadecimal digits.
-    pub(crate) fn sha256(&self) -> &str {
-        self.payloads.sha256()
     }
 }
 
@@ -184,6 +174,7 @@ impl Payloads {
     }
 
     /// The tensors' names, in their order.
+    #[cfg(test)]
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.table.keys().map(String::as_str)
     }
