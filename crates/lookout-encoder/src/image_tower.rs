@@ -38,6 +38,18 @@ impl ImageTower {
         Ok(Self { model: runtime.load(bundle, &spec.file, signature)?, rule })
     }
 
+    /// How a picture becomes the input of [`Self::encode_values`].
+    pub fn rule(&self) -> &ImageRule {
+        &self.rule
+    }
+
+    /// The embedding of the picture that [`preprocess`] made `values` of; for a tower of one
+    /// picture a run.
+    pub fn encode_values(&mut self, values: &[f32]) -> Result<Embedding, EncoderError> {
+        let mut embeddings = self.model.run(&[Input::F32(values)], 1)?;
+        Ok(embeddings.swap_remove(0))
+    }
+
     /// What computes it, for people.
     pub fn describe(&self) -> String {
         self.model.describe()

@@ -5,7 +5,6 @@
 //! these libraries; the bytes of a file reach one of them, or the tokenizer, only when their hash
 //! is the one that the manifest names.
 
-#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod bundle;
@@ -28,6 +27,8 @@ pub use error::{BoxError, EncoderError, Fault};
 pub use golden::{Golden, SampleCheck};
 pub use image_tower::ImageTower;
 pub use import::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport, import};
+
+pub use lookout_kernels::Isa;
 pub use manifest::DecisionDefaults;
 pub use preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess, resize_and_crop};
 pub use runtime::Runtime;

@@ -117,6 +117,9 @@ impl Patches {
 }
 
 /// A convolution of each channel with a window of its own, in float.
+///
+/// Rows of the picture are copied, with zeros around them, into a ring of as many as the window
+/// is high, so that no position is at an edge and what is read again is near.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
     isa: Isa,
@@ -125,7 +128,11 @@ pub struct Depthwise {
     weights: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
+    ring: Vec<f32>,
 }
+
+/// No window with code of its own is higher.
+const MAX_HEIGHT: usize = 7;
 
 impl Depthwise {
     /// `weights` by channel, then position in the window (ONNX); one `bias` a channel.
@@ -144,7 +151,7 @@ impl Depthwise {
         assert_eq!(weights.len(), n * channels, "entries of the weights");
         let weights =
             (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
-        Self { isa, window, weights, bias, activation }
+        Self { isa, window, weights, bias, activation, ring: Vec::new() }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
@@ -152,63 +159,133 @@ impl Depthwise {
     /// # Panics
     ///
     /// If `picture` or `out` do not have their shapes, an error of the caller.
-    pub fn run(&self, picture: &[f32], shape: Shape, out: &mut [f32]) {
-        assert_eq!(shape.channels, self.bias.len(), "channels");
+    pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
+        let Shape { height, width, channels } = shape;
+        assert_eq!(channels, self.bias.len(), "channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
-        assert_eq!(out.len(), self.window.n_out() * shape.channels, "entries of the output");
-        for y in 0..self.window.out[0] {
-            // SAFETY: the picture and the output have the shapes that the row relies on.
-            unsafe { row_isa(self.isa, self, picture.as_ptr(), shape, y, out.as_mut_ptr()) }
+        let Window { size, step, before, out: [_, out_width] } = self.window;
+        assert_eq!(out.len(), self.window.n_out() * channels, "entries of the output");
+        let row_len = ((out_width.max(1) - 1) * step[1] + size[1]) * channels;
+        // Row `y` of the picture stands in slot `y % size`; the last slot stays zero.
+        self.ring.clear();
+        self.ring.resize((size[0] + 1) * row_len, 0.0);
+        let left = before[1] * channels;
+        let n_copied = (width * channels).min(row_len.saturating_sub(left));
+        let mut n_loaded = 0;
+        for (y, out) in out.chunks_exact_mut((out_width * channels).max(1)).enumerate() {
+            let top = y * step[0];
+            let end = (top + size[0]).saturating_sub(before[0]).min(height);
+            n_loaded = n_loaded.max(top.saturating_sub(before[0]));
+            while n_loaded < end {
+                let to = n_loaded % size[0] * row_len + left;
+                let from = n_loaded * width * channels;
+                self.ring[to..to + n_copied].copy_from_slice(&picture[from..from + n_copied]);
+                n_loaded += 1;
+            }
+            let slot = |down: usize| match (top + down).checked_sub(before[0]) {
+                Some(source) if source < height => source % size[0] * row_len,
+                _ => size[0] * row_len,
+            };
+            let row = DepthwiseRow {
+                weights: self.weights.as_ptr(),
+                bias: self.bias.as_ptr(),
+                channels,
+                size,
+                step: step[1],
+                width: out_width,
+                activation: self.activation,
+                out: out.as_mut_ptr(),
+            };
+            if size[0] <= MAX_HEIGHT {
+                let mut rows = [self.ring.as_ptr(); MAX_HEIGHT];
+                for (down, row) in rows.iter_mut().enumerate().take(size[0]) {
+                    *row = self.ring[slot(down)..].as_ptr();
+                }
+                // SAFETY: `size[0]` rows of `row_len` entries, which the last position ends,
+                // weights and bias for each channel, and a row of output.
+                unsafe { row_isa(self.isa, &row, &rows) }
+            } else {
+                out.copy_from_slice(&self.bias.repeat(out_width));
+                for down in 0..size[0] {
+                    let source = &self.ring[slot(down)..slot(down) + row_len];
+                    let weights = &self.weights[down * size[1] * channels..];
+                    add_row(source, weights, size[1], step[1], channels, out);
+                }
+                self.activation.apply(self.isa, out);
+            }
         }
     }
 }
 
+/// Adds one row of a high window to a row of outputs.
+fn add_row(
+    source: &[f32],
+    weights: &[f32],
+    size: usize,
+    step: usize,
+    channels: usize,
+    out: &mut [f32],
+) {
+    for (x, out) in out.chunks_exact_mut(channels).enumerate() {
+        for across in 0..size {
+            let source = &source[(x * step + across) * channels..];
+            let weights = &weights[across * channels..];
+            for ((out, value), weight) in out.iter_mut().zip(source).zip(weights) {
+                *out += value * weight;
+            }
+        }
+    }
+}
+
+/// What a row of the output is made with.
+struct DepthwiseRow {
+    weights: *const f32,
+    bias: *const f32,
+    channels: usize,
+    size: [usize; 2],
+    step: usize,
+    width: usize,
+    activation: Activation,
+    out: *mut f32,
+}
+
 per_isa! {
-    unsafe fn row_isa = row(conv: &Depthwise, picture: *const f32, shape: Shape, y: usize, out: *mut f32)
+    unsafe fn row_isa = depthwise_row(row: &DepthwiseRow, rows: &[*const f32; MAX_HEIGHT])
 }
 
 /// Output pixels that share the window's weights.
 const SPAN: usize = 4;
 
 #[inline(always)]
-unsafe fn row<V: Lanes>(
-    conv: &Depthwise,
-    picture: *const f32,
-    shape: Shape,
-    y: usize,
-    out: *mut f32,
-) {
+unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow, rows: &[*const f32; MAX_HEIGHT]) {
     // SAFETY: the caller vouches for the shapes.
     unsafe {
-        match (conv.window.size[1], conv.window.step[1]) {
-            (3, 1) => row_of::<V, 3, 1>(conv, picture, shape, y, out),
-            (3, 2) => row_of::<V, 3, 2>(conv, picture, shape, y, out),
-            (5, 1) => row_of::<V, 5, 1>(conv, picture, shape, y, out),
-            (5, 2) => row_of::<V, 5, 2>(conv, picture, shape, y, out),
-            (7, 1) => row_of::<V, 7, 1>(conv, picture, shape, y, out),
-            _ => row_of::<V, 0, 0>(conv, picture, shape, y, out),
+        match (row.size, row.step) {
+            ([3, 3], 1) => row_of::<V, 3, 1>(row, rows),
+            ([3, 3], 2) => row_of::<V, 3, 2>(row, rows),
+            ([5, 5], 1) => row_of::<V, 5, 1>(row, rows),
+            ([5, 5], 2) => row_of::<V, 5, 2>(row, rows),
+            ([7, 7], 1) => row_of::<V, 7, 1>(row, rows),
+            _ => row_of::<V, 0, 0>(row, rows),
         }
     }
 }
 
-/// One row of the output. `WIDTH` and `STEP` are the window's, or 0 for any.
+/// One row of the output. `SIZE` and `STEP` are the window's, or 0 for any.
 #[inline(always)]
-unsafe fn row_of<V: Lanes, const WIDTH: usize, const STEP: usize>(
-    conv: &Depthwise,
-    picture: *const f32,
-    shape: Shape,
-    y: usize,
-    out: *mut f32,
+unsafe fn row_of<V: Lanes, const SIZE: usize, const STEP: usize>(
+    row: &DepthwiseRow,
+    rows: &[*const f32; MAX_HEIGHT],
 ) {
     let mut at = 0;
     // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
     unsafe {
-        while at + V::LEN <= shape.channels {
-            lane::<V, WIDTH, STEP>(conv, picture, shape, y, at, out);
+        while at + V::LEN <= row.channels {
+            lane::<V, SIZE, STEP>(row, rows, at);
             at += V::LEN;
         }
-        while at < shape.channels {
-            lane::<f32, WIDTH, STEP>(conv, picture, shape, y, at, out);
+        while at < row.channels {
+            lane::<f32, SIZE, STEP>(row, rows, at);
             at += 1;
         }
     }
@@ -216,65 +293,52 @@ unsafe fn row_of<V: Lanes, const WIDTH: usize, const STEP: usize>(
 
 /// One row of the output, `V::LEN` channels from `channel` on.
 #[inline(always)]
-unsafe fn lane<V: Lanes, const WIDTH: usize, const STEP: usize>(
-    conv: &Depthwise,
-    picture: *const f32,
-    shape: Shape,
-    y: usize,
+unsafe fn lane<V: Lanes, const SIZE: usize, const STEP: usize>(
+    row: &DepthwiseRow,
+    rows: &[*const f32; MAX_HEIGHT],
     channel: usize,
-    out: *mut f32,
 ) {
-    let Window { size, step, before, out: [_, out_width] } = conv.window;
-    let (top, bottom) = conv.window.within(0, y, shape.height);
-    let channels = shape.channels;
-    // SAFETY: `within` keeps every access inside the picture; the caller vouches for the rest.
+    let mut x = 0;
+    // SAFETY: the caller vouches for the shapes.
     unsafe {
-        let weights = conv.weights.as_ptr().add(channel);
-        let bias = V::load(conv.bias.as_ptr().add(channel));
-        let mut x = 0;
-        while x < out_width {
-            let to = out.add((y * out_width + x) * channels + channel);
-            let last = x + SPAN - 1;
-            let is_inside = WIDTH != 0
-                && before[1] <= x * STEP
-                && last < out_width
-                && last * STEP + WIDTH <= shape.width + before[1];
-            if is_inside {
-                let mut sums = [bias; SPAN];
-                for down in top..bottom {
-                    let source_y = y * step[0] + down - before[0];
-                    let source_x = x * STEP - before[1];
-                    let from =
-                        picture.add((source_y * shape.width + source_x) * channels + channel);
-                    for across in 0..WIDTH {
-                        let weight = V::load(weights.add((down * WIDTH + across) * channels));
-                        for (i, sum) in sums.iter_mut().enumerate() {
-                            let value = V::load(from.add((i * STEP + across) * channels));
-                            *sum = value.mul_add(weight, *sum);
-                        }
-                    }
-                }
-                for (i, sum) in sums.into_iter().enumerate() {
-                    conv.activation.on(sum).store(to.add(i * channels));
-                }
-                x += SPAN;
-                continue;
-            }
-            let (left, right) = conv.window.within(1, x, shape.width);
-            let mut sum = bias;
-            for down in top..bottom {
-                let source_y = y * step[0] + down - before[0];
-                for across in left..right {
-                    let source_x = x * step[1] + across - before[1];
-                    let value = V::load(
-                        picture.add((source_y * shape.width + source_x) * channels + channel),
-                    );
-                    let weight = V::load(weights.add((down * size[1] + across) * channels));
-                    sum = value.mul_add(weight, sum);
-                }
-            }
-            conv.activation.on(sum).store(to);
+        while x + SPAN <= row.width {
+            pixels_of::<V, SIZE, STEP, SPAN>(row, rows, channel, x);
+            x += SPAN;
+        }
+        while x < row.width {
+            pixels_of::<V, SIZE, STEP, 1>(row, rows, channel, x);
             x += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn pixels_of<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
+    row: &DepthwiseRow,
+    rows: &[*const f32; MAX_HEIGHT],
+    channel: usize,
+    x: usize,
+) {
+    let channels = row.channels;
+    let [height, width] = if SIZE == 0 { row.size } else { [SIZE; 2] };
+    let step = if SIZE == 0 { row.step } else { STEP };
+    // SAFETY: the caller vouches for the shapes.
+    unsafe {
+        let weights = row.weights.add(channel);
+        let mut sums = [V::load(row.bias.add(channel)); N];
+        for (down, from) in rows.iter().enumerate().take(height) {
+            let from = from.add(x * step * channels + channel);
+            for across in 0..width {
+                let weight = V::load(weights.add((down * width + across) * channels));
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let value = V::load(from.add((i * step + across) * channels));
+                    *sum = value.mul_add(weight, *sum);
+                }
+            }
+        }
+        let to = row.out.add(x * channels + channel);
+        for (i, sum) in sums.into_iter().enumerate() {
+            row.activation.on(sum).store(to.add(i * channels));
         }
     }
 }
@@ -330,10 +394,16 @@ impl FloatConv {
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         assert_eq!(out.len(), self.window.n_out() * self.bias.len(), "entries of the output");
         let n_out = self.window.n_out();
+        let is_pixel = self.window.is_pixel(shape);
         for first in (0..n_out).step_by(ROWS) {
             let n_rows = ROWS.min(n_out - first);
+            let mut patches = [self.patches.as_ptr(); ROWS];
             for row in 0..n_rows {
                 let at = first + row;
+                if is_pixel {
+                    patches[row] = picture[at * n_inputs..(at + 1) * n_inputs].as_ptr();
+                    continue;
+                }
                 let patch = &mut self.patches[row * n_inputs..(row + 1) * n_inputs];
                 gather(
                     self.window,
@@ -342,10 +412,12 @@ impl FloatConv {
                     [at / self.window.out[1], at % self.window.out[1]],
                     patch,
                 );
+                patches[row] = patch.as_ptr();
             }
             let out = &mut out[first * self.bias.len()..(first + n_rows) * self.bias.len()];
-            // SAFETY: there are ROWS patches of `n_inputs` entries and `n_rows` rows of output.
-            unsafe { pixels_isa(self.isa, self, n_inputs, n_rows, out.as_mut_ptr()) }
+            // SAFETY: each patch has `n_inputs` entries, the first one where there are fewer than
+            // ROWS, and there are `n_rows` rows of output.
+            unsafe { pixels_isa(self.isa, self, &patches, n_inputs, n_rows, out.as_mut_ptr()) }
         }
     }
 }
@@ -365,25 +437,33 @@ fn gather(window: Window, picture: &[f32], shape: Shape, [y, x]: [usize; 2], pat
 }
 
 per_isa! {
-    unsafe fn pixels_isa = pixels(conv: &FloatConv, n_inputs: usize, n_rows: usize, out: *mut f32)
+    unsafe fn pixels_isa = pixels(
+        conv: &FloatConv, patches: &[*const f32; ROWS], n_inputs: usize, n_rows: usize, out: *mut f32,
+    )
 }
 
 #[inline(always)]
-unsafe fn pixels<V: Lanes>(conv: &FloatConv, n_inputs: usize, n_rows: usize, out: *mut f32) {
+unsafe fn pixels<V: Lanes>(
+    conv: &FloatConv,
+    patches: &[*const f32; ROWS],
+    n_inputs: usize,
+    n_rows: usize,
+    out: *mut f32,
+) {
     let n_outputs = conv.bias.len();
     let mut at = 0;
     // SAFETY: the caller vouches for the shapes; outputs beyond the last vector go one by one.
     unsafe {
         while at + 2 * V::LEN <= n_outputs {
-            outputs::<V, 2>(conv, n_inputs, n_rows, at, out);
+            outputs::<V, 2>(conv, patches, n_inputs, n_rows, at, out);
             at += 2 * V::LEN;
         }
         while at + V::LEN <= n_outputs {
-            outputs::<V, 1>(conv, n_inputs, n_rows, at, out);
+            outputs::<V, 1>(conv, patches, n_inputs, n_rows, at, out);
             at += V::LEN;
         }
         while at < n_outputs {
-            outputs::<f32, 1>(conv, n_inputs, n_rows, at, out);
+            outputs::<f32, 1>(conv, patches, n_inputs, n_rows, at, out);
             at += 1;
         }
     }
@@ -392,6 +472,7 @@ unsafe fn pixels<V: Lanes>(conv: &FloatConv, n_inputs: usize, n_rows: usize, out
 #[inline(always)]
 unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
     conv: &FloatConv,
+    patches: &[*const f32; ROWS],
     n_inputs: usize,
     n_rows: usize,
     at: usize,
@@ -400,12 +481,8 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
     // SAFETY: the caller vouches for `COLUMNS` vectors of outputs at `at`.
     unsafe {
         let n_outputs = conv.bias.len();
-        let mut patches = [conv.patches.as_ptr(); ROWS];
-        for (row, patch) in patches.iter_mut().enumerate() {
-            *patch = patch.add(row * n_inputs);
-        }
         let sums =
-            product::<V, COLUMNS>(&patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
+            product::<V, COLUMNS>(patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
         for row in 0..n_rows {
             for (column, sum) in sums[row].iter().enumerate() {
                 let at = at + column * V::LEN;
@@ -498,7 +575,7 @@ mod tests {
             };
             let want = exact(window, &picture, shape, shape.channels, &by_channel);
             for isa in Isa::available() {
-                let conv = Depthwise::new(isa, window, &weights, bias.clone(), Activation::Clamp { low: -3.0, high: 6.0 });
+                let mut conv = Depthwise::new(isa, window, &weights, bias.clone(), Activation::Clamp { low: -3.0, high: 6.0 });
                 let mut out = vec![f32::NAN; want.len()];
                 conv.run(&picture, shape, &mut out);
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {

@@ -245,6 +245,31 @@ or open_clip_config.json). Preprocessing and scale come from its files; what the
 program cannot do is an error. The bundle is compared with the float files before it is put in its
 place.")]
     Import(ImportArgs),
+    /// Measure how fast this machine runs a bundle's image tower
+    #[command(after_help = "\
+Examples:
+  lookout models bench
+  lookout models bench models/other --pictures 200
+  lookout models bench --kernels portable
+
+Time is the process's CPU time for one picture, decoding and resizing left out.")]
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Pictures to run, after one that does not count
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) pictures: u32,
+    /// Kernels to use, such as avx2 or portable [default: the fastest here]
+    #[arg(long, value_name = "SET")]
+    pub(crate) kernels: Option<String>,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Folder of the bundle [default: the starter bundle that came with the program]
+    #[arg(value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

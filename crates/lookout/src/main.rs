@@ -1,6 +1,7 @@
 //! The `lookout` program: verbs, exit codes, logging.
 
 mod assets;
+mod bench;
 mod classify;
 mod cli;
 mod clock;
@@ -75,6 +76,8 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Index(IndexVerb::Search(args)) => index::search(args),
         Verb::Models(ModelsVerb::Verify(args)) => models::verify(args),
         Verb::Models(ModelsVerb::Import(args)) => import::run(args),
+
+        Verb::Models(ModelsVerb::Bench(args)) => bench::run(args),
         Verb::CaptureWorker(args) => service::capture_worker(args),
     }
 }

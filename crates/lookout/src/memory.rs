@@ -29,6 +29,14 @@ pub(crate) fn steady() {
     }
 }
 
+/// A figure of this process in MiB, such as `VmHWM`, the most memory that it had.
+pub(crate) fn status_mib(key: &str) -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|it| it.strip_prefix(key)?.strip_prefix(':'))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib / 1024)
+}
+
 #[cfg(target_env = "gnu")]
 #[expect(unsafe_code, reason = "no safe crate offers mallopt")]
 fn set(parameter: i32, value: i32) {

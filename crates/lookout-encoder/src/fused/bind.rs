@@ -3,7 +3,7 @@
 //! The form is the ordinary one of weight-only quantization: an int8 initializer through
 //! `DequantizeLinear` with one scale for each output channel into MatMul, Gemm, Conv or Gather.
 //! Convolutions whose weights stay float are taken up too where a kernel of ours is better than
-//! tract's: windows of their own for each channel, and first layers.
+//! tract's: windows of their own for each channel, and layers of few weights.
 
 use lookout_kernels::{Activation, Layout};
 use tract_onnx::pb::NodeProto;
@@ -11,8 +11,9 @@ use tract_onnx::pb::NodeProto;
 use super::graph::{Conv, FloatConv, Graph, Kind, Linear, Node, Quantized, Slide, attr, int};
 use crate::EncoderError;
 
-/// First layers have 3 colors; a float convolution of more channels is left to tract.
-const MAX_FLOAT_CHANNELS: usize = 4;
+/// The most weights of a convolution that was left in float because it is small. Larger ones are
+/// tract's.
+const MAX_FLOAT_WEIGHTS: usize = 1 << 14;
 
 pub(super) fn bind(graph: &mut Graph) -> Result<(), EncoderError> {
     for idx in 0..graph.n_nodes() {
@@ -90,8 +91,8 @@ fn conv(graph: &Graph, node: &NodeProto) -> Bound {
     let Some(slide) = slide(node, &dims) else { return Ok(None) };
     let [n_outputs, n_channels, ..] = dims[..] else { return Ok(None) };
     let is_depthwise = group == n_outputs && n_channels == 1;
-    let is_first = group == 1 && n_channels <= MAX_FLOAT_CHANNELS;
-    if !is_depthwise && !is_first {
+    let is_small = group == 1 && dims.iter().product::<usize>() <= MAX_FLOAT_WEIGHTS;
+    if !is_depthwise && !is_small {
         return Ok(None);
     }
     let Some(bias) = bias_of(graph, bias.first(), n_outputs)? else { return Ok(None) };

@@ -47,6 +47,10 @@ pub(super) enum Kind {
     Embedding {
         table: Quantized,
     },
+    /// Channels last, or back to ONNX's order.
+    Turn {
+        to_last: bool,
+    },
     /// The mean over a picture's area, channels last.
     Mean {
         keeps_axes: bool,

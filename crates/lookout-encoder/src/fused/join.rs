@@ -13,6 +13,7 @@ pub(super) fn join(graph: &mut Graph) -> Result<(), EncoderError> {
     }
     for idx in 0..graph.n_nodes() {
         bias(graph, idx)?;
+        scale(graph, idx);
     }
     for idx in 0..graph.n_nodes() {
         if let Some(cone::Cone { input, activation, inner }) = cone::activation(graph, idx)
@@ -159,6 +160,30 @@ fn bias(graph: &mut Graph, idx: usize) -> Result<(), EncoderError> {
     let kind = Kind::Linear(linear);
     graph.replace(layer, Node { kind, inputs, output }, &[idx]);
     Ok(())
+}
+
+/// Multiplies the weights of a linear layer by a constant that its output is multiplied by.
+fn scale(graph: &mut Graph, idx: usize) {
+    let Some((value, name)) = with_constant(graph, idx, "Mul") else { return };
+    let Some(factor) = graph.scalar(&name).filter(|it| it.is_finite() && 0.0 < *it) else { return };
+    let Some(layer) = graph.producer(&value).filter(|_| graph.only_reader(&value) == Some(idx))
+    else {
+        return;
+    };
+    let is_plain = graph.node(layer).is_some_and(
+        |it| matches!(&it.kind, Kind::Linear(it) if it.activation == Activation::Identity),
+    );
+    // A constant of higher rank could raise the output's.
+    if !is_plain || graph.dims(&name).is_none_or(|it| 1 < it.len()) {
+        return;
+    }
+    let Some(output) = graph.node(idx).map(|it| it.output.clone()) else { return };
+    let Some(mut node) = take(graph, layer, output) else { return };
+    if let Kind::Linear(linear) = &mut node.kind {
+        let bias = linear.bias.iter_mut().flatten();
+        bias.chain(&mut linear.weights.scales).for_each(|it| *it *= factor);
+    }
+    graph.replace(layer, node, &[idx]);
 }
 
 /// Takes the node out; what it makes is now called `output`.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, attribute_proto::AttributeType};
+use tract_onnx::pb::{NodeProto, TensorProto};
 
 use super::graph::{Graph, Kind, Node, attr, int};
 
@@ -173,7 +173,7 @@ impl Turned<'_> {
             return twin.name.clone();
         }
         let name = self.graph.new_name(value);
-        self.nodes.push(transpose(value, &name, &[0, 2, 3, 1]));
+        self.nodes.push(turn(value, &name, true));
         let twin = Twin { name: name.clone(), has_original: true };
         self.twins.insert(value.to_owned(), twin);
         name
@@ -197,23 +197,11 @@ impl Turned<'_> {
     fn turn_back(&mut self, value: &str) {
         if let Some(twin) = self.twins.get_mut(value).filter(|it| !it.has_original) {
             twin.has_original = true;
-            self.nodes.push(transpose(&twin.name, value, &[0, 3, 1, 2]));
+            self.nodes.push(turn(&twin.name, value, false));
         }
     }
 }
 
-fn transpose(from: &str, to: &str, axes: &[i64]) -> Node {
-    Node::onnx(NodeProto {
-        name: to.to_owned(),
-        op_type: "Transpose".to_owned(),
-        input: vec![from.to_owned()],
-        output: vec![to.to_owned()],
-        attribute: vec![AttributeProto {
-            name: "perm".to_owned(),
-            r#type: AttributeType::Ints as i32,
-            ints: axes.to_vec(),
-            ..AttributeProto::default()
-        }],
-        ..NodeProto::default()
-    })
+fn turn(from: &str, to: &str, to_last: bool) -> Node {
+    Node { kind: Kind::Turn { to_last }, inputs: vec![from.to_owned()], output: to.to_owned() }
 }

@@ -75,7 +75,7 @@ impl Operator {
                 has_residual: false,
             }),
             Kind::Depthwise(conv) => Self::of(DepthwiseConv { conv, isa, ready: Mutex::default() }),
-            Kind::FloatConv(conv) => Self::of(FirstConv { conv, isa, ready: Mutex::default() }),
+            Kind::FloatConv(conv) => Self::of(SmallConv { conv, isa, ready: Mutex::default() }),
             Kind::LayerNorm { scale, bias, epsilon } => {
                 Self::of(LayerNorm { scale, bias, epsilon, isa })
             }
@@ -85,6 +85,7 @@ impl Operator {
                 Self::of(Embedding { integers, scales: table.scales })
             }
             Kind::Mean { keeps_axes } => Self::of(Mean { keeps_axes }),
+            Kind::Turn { to_last } => Self::of(Turn { to_last }),
             Kind::Onnx(node) => {
                 let got = node.op_type.clone();
                 return Err(graph.fault("a node of ours", "one that was joined", got));
@@ -218,16 +219,18 @@ impl TypedOp for Operator {
     }
 }
 
-fn floats(value: &TValue) -> TractResult<&[f32]> {
+pub(super) fn floats(value: &TValue) -> TractResult<&[f32]> {
     value.try_as_plain_ram()?.as_slice::<f32>()
 }
 
 /// A tensor of the shape, filled by `fill`.
-fn filled(
+pub(super) fn filled(
     shape: &[usize],
     fill: impl FnOnce(&mut [f32]) -> TractResult<()>,
 ) -> TractResult<Tensor> {
-    let mut out = Tensor::zero::<f32>(shape)?;
+    // SAFETY: any bits are a float, and each kernel writes every entry before it reads one.
+    #[expect(unsafe_code, reason = "tract offers no other way to a tensor without a first pass")]
+    let mut out = unsafe { Tensor::uninitialized::<f32>(shape)? };
     fill(out.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?)?;
     Ok(out)
 }
@@ -250,26 +253,33 @@ struct Linear {
     has_residual: bool,
 }
 
+impl Linear {
+    fn out(&self, input: &[usize]) -> TractResult<TVec<usize>> {
+        let n_inputs = self.weights.n_inputs();
+        let mut shape: TVec<usize> = input.into();
+        let last = shape.last_mut().filter(|it| **it == n_inputs);
+        let last = last.with_context(|| {
+            format!("a linear layer of {n_inputs} inputs cannot take {input:?}")
+        })?;
+        *last = self.weights.n_outputs();
+        Ok(shape)
+    }
+}
+
 impl Kernel for Linear {
     fn name(&self) -> &'static str {
         "Linear"
     }
 
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
-        let mut shape: TVec<usize> = inputs[0].into();
-        let n_inputs = self.weights.n_inputs();
-        let last = shape.last_mut().filter(|it| **it == n_inputs);
-        let last = last.with_context(|| {
-            format!("a linear layer of {n_inputs} inputs cannot take {:?}", inputs[0])
-        })?;
-        *last = self.weights.n_outputs();
+        let shape = self.out(inputs[0])?;
         check_residual(self.has_residual, inputs, &shape)?;
         Ok(shape)
     }
 
     fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
         let residual = if self.has_residual { inputs.pop() } else { None };
-        let shape = self.shape(&[inputs[0].shape()])?;
+        let shape = self.out(inputs[0].shape())?;
         with_rows(self.isa, |rows| {
             rows.quantize(floats(&inputs[0])?, self.weights.n_inputs());
             into_output(&shape, residual, |output, out| {
@@ -321,15 +331,19 @@ struct Conv {
     has_residual: bool,
 }
 
+impl Conv {
+    fn n_channels(&self) -> usize {
+        self.weights.n_inputs() / (self.slide.size[0] * self.slide.size[1])
+    }
+}
+
 impl Kernel for Conv {
     fn name(&self) -> &'static str {
         "Conv"
     }
 
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
-        let [height, width] = self.slide.size;
-        let n_channels = self.weights.n_inputs() / (height * width);
-        let (n, window, _) = place(self.slide, n_channels, inputs[0])?;
+        let (n, window, _) = place(self.slide, self.n_channels(), inputs[0])?;
         let shape = tvec![n, window.out[0], window.out[1], self.weights.n_outputs()];
         check_residual(self.has_residual, inputs, &shape)?;
         Ok(shape)
@@ -337,12 +351,11 @@ impl Kernel for Conv {
 
     fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
         let residual = if self.has_residual { inputs.pop() } else { None };
-        let shape = self.shape(&[inputs[0].shape()])?;
-        let [height, width] = self.slide.size;
-        let n_channels = self.weights.n_inputs() / (height * width);
-        let (_, window, picture) = place(self.slide, n_channels, inputs[0].shape())?;
+        let n_channels = self.n_channels();
+        let (n, window, picture) = place(self.slide, n_channels, inputs[0].shape())?;
         let values = floats(&inputs[0])?;
         let n_outputs = self.weights.n_outputs();
+        let shape = [n, window.out[0], window.out[1], n_outputs];
         with_rows(self.isa, |rows| {
             into_output(&shape, residual, |output, out| {
                 if window.is_pixel(picture) {
@@ -457,21 +470,21 @@ impl Kernel for DepthwiseConv {
 }
 
 /// A convolution in float, channels last.
-struct FirstConv {
+struct SmallConv {
     conv: graph::FloatConv,
     isa: Isa,
     ready: Ready<FloatConv>,
 }
 
-impl Debug for FirstConv {
+impl Debug for SmallConv {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "FirstConv({:?}, {})", self.conv.slide, self.isa)
+        write!(f, "SmallConv({:?}, {})", self.conv.slide, self.isa)
     }
 }
 
-impl Kernel for FirstConv {
+impl Kernel for SmallConv {
     fn name(&self) -> &'static str {
-        "FirstConv"
+        "SmallConv"
     }
 
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
@@ -599,6 +612,40 @@ impl Kernel for Embedding {
     }
 }
 
+/// Pictures turned from ONNX's order of axes (NCHW) to that of the kernels (NHWC), or back.
+#[derive(Debug)]
+struct Turn {
+    to_last: bool,
+}
+
+impl Kernel for Turn {
+    fn name(&self) -> &'static str {
+        "Turn"
+    }
+
+    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
+        check_residual(false, inputs, &[])?;
+        let [n, a, b, c] = *inputs[0] else { bail!("pictures have 4 axes, got {:?}", inputs[0]) };
+        Ok(if self.to_last { tvec![n, b, c, a] } else { tvec![n, c, a, b] })
+    }
+
+    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
+        let values = floats(&inputs[0])?;
+        let [_, a, b, c] = *inputs[0].shape() else { bail!("pictures have 4 axes") };
+        let (rows, columns) = if self.to_last { (a, b * c) } else { (a * b, c) };
+        filled(&self.shape(&[inputs[0].shape()])?, |out| {
+            let n = (rows * columns).max(1);
+            for (picture, out) in values.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+                for (row, values) in picture.chunks_exact(columns).enumerate() {
+                    let to = out[row..].iter_mut().step_by(rows);
+                    to.zip(values).for_each(|(to, value)| *to = *value);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
 /// The mean over a picture's area, channels last.
 #[derive(Debug)]
 struct Mean {
@@ -626,6 +673,7 @@ impl Kernel for Mean {
         filled(&self.shape(&[shape])?, |out| {
             let pictures = values.chunks_exact((area * channels).max(1));
             for (picture, out) in pictures.zip(out.chunks_exact_mut(channels.max(1))) {
+                out.fill(0.0);
                 for pixel in picture.chunks_exact(channels) {
                     out.iter_mut().zip(pixel).for_each(|(out, value)| *out += value);
                 }
