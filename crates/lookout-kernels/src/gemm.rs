@@ -18,76 +18,6 @@ pub enum Output {
     Add,
 }
 
-/// How many products of bytes a kernel adds up before it widens the sum to 32 bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Group {
-    /// None: each product is exact.
-    Single,
-    /// Two neighbours, in 16 bits.
-    Pair,
-    /// Two neighbours and the two that lie four behind them, in 16 bits.
-    Quad,
-}
-
-impl Group {
-    /// The greatest sum of weights of one sign that unsigned bytes cannot carry out of 16 bits:
-    /// 128 · 255 < 2^15.
-    const MOST: i32 = 128;
-
-    /// By how much the weights of one output must shrink, within 1/4 to 1, before rounding.
-    pub(crate) fn shrink(self, column: &[i8]) -> f32 {
-        let most = self.greatest(column);
-        #[expect(clippy::cast_precision_loss, reason = "below 2^10")]
-        if most <= Self::MOST { 1.0 } else { Self::MOST as f32 / most as f32 }
-    }
-
-    /// Shrinks the weights of one output until no sum can leave 16 bits; gives the factor.
-    pub(crate) fn fit(self, column: &mut [i8]) -> f32 {
-        let mut shrink = self.shrink(column);
-        if shrink == 1.0 {
-            return shrink;
-        }
-        let original = column.to_vec();
-        loop {
-            for (to, from) in column.iter_mut().zip(&original) {
-                #[expect(clippy::cast_possible_truncation, reason = "smaller than an i8 already")]
-                let fitted = (f32::from(*from) * shrink).round_ties_even() as i8;
-                *to = fitted;
-            }
-            // Rounding may have put a sum back over the bound, by 2 at most.
-            let again = self.shrink(column);
-            if again == 1.0 {
-                return shrink;
-            }
-            shrink *= again;
-        }
-    }
-
-    /// The greatest magnitude of a sum of weights of one sign within a group.
-    fn greatest(self, column: &[i8]) -> i32 {
-        let mut greatest = 0;
-        for block in column.chunks_exact(K_STEP) {
-            let w = |at: usize| i32::from(block[at]);
-            let one_sign = |ws: &[i32]| {
-                let up: i32 = ws.iter().map(|it| (*it).max(0)).sum();
-                let down: i32 = ws.iter().map(|it| (*it).min(0)).sum();
-                up.max(-down)
-            };
-            greatest = match self {
-                Self::Single => return 0,
-                Self::Pair => {
-                    (0..4).map(|it| one_sign(&[w(2 * it), w(2 * it + 1)])).fold(greatest, i32::max)
-                }
-                Self::Quad => [0, 2]
-                    .into_iter()
-                    .map(|it| one_sign(&[w(it), w(it + 1), w(it + 4), w(it + 5)]))
-                    .fold(greatest, i32::max),
-            };
-        }
-        greatest
-    }
-}
-
 /// Adds the products of a tile, `rows` × `columns`, to `start`, and writes the sums to `sums`,
 /// row by row. `n_steps` times [`K_STEP`] inputs are read from each row, `stride` bytes apart,
 /// and from the panel.
@@ -104,9 +34,7 @@ type Tile = unsafe fn(
 pub(crate) struct Kernel {
     rows: usize,
     pub(crate) columns: usize,
-    /// The groupings it has a tile for, to be tried in this order.
-    pub(crate) groups: &'static [Group],
-    tile: fn(Group) -> Tile,
+    tile: Tile,
 }
 
 /// More sums than any tile has.
@@ -114,8 +42,7 @@ const MAX_SUMS: usize = 512;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
-        const PORTABLE: Kernel =
-            Kernel { rows: 2, columns: 8, groups: &[Group::Single], tile: |_| portable::<2, 8> };
+        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, tile: portable::<2, 8> };
         match isa.kind() {
             Kind::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
@@ -148,7 +75,6 @@ pub fn multiply(
     assert_eq!(rows.isa, weights.isa, "instruction set");
     assert_eq!(rows.n_rows * weights.n_outputs, out.len(), "entries of the output");
     let kernel = Kernel::of(weights.isa);
-    let tile = (kernel.tile)(weights.group);
     let stride = rows.stride();
     let n_steps = stride / K_STEP;
     let panel_len = stride * kernel.columns;
@@ -162,7 +88,7 @@ pub fn multiply(
             // to K_STEP; panel and start are padded to the kernel's columns; `sums` holds a
             // tile; the output's tile lies within `out`, whose length was checked.
             unsafe {
-                tile(
+                (kernel.tile)(
                     rows.bytes.as_ptr().add(row * stride),
                     stride,
                     panel.as_ptr(),
@@ -178,6 +104,8 @@ pub fn multiply(
                         n_rows,
                         n_columns,
                         row_scales: rows.scales.as_ptr().add(row),
+                        zeros: rows.zeros.as_ptr().add(row),
+                        column_sums: weights.sums.as_ptr().add(column),
                         scales: weights.scales.as_ptr().add(column),
                         bias: weights.bias.as_ptr().add(column),
                         out: out.as_mut_ptr().add(row * weights.n_outputs + column),
@@ -201,6 +129,8 @@ struct Finish {
     n_rows: usize,
     n_columns: usize,
     row_scales: *const f32,
+    zeros: *const f32,
+    column_sums: *const f32,
     scales: *const f32,
     bias: *const f32,
     out: *mut f32,
@@ -211,15 +141,29 @@ per_isa! { unsafe fn finish = finish_tile(tile: &Finish, activation: Activation,
 
 #[inline(always)]
 unsafe fn finish_tile<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
-    // The commonest ones without a choice in the inner loop.
+    // One loop for each case, so that none has to choose within.
+    // SAFETY: the caller vouches for the tile.
+    unsafe {
+        match output {
+            Output::Set => finish_to::<V>(tile, activation, Output::Set),
+            Output::Add => finish_to::<V>(tile, activation, Output::Add),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn finish_to<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
+    use Activation::{Clamp, Gelu, GeluTanh, HardSwish, Identity, QuickGelu, Silu};
     // SAFETY: the caller vouches for the tile.
     unsafe {
         match activation {
-            Activation::Identity => finish_rows::<V>(tile, Activation::Identity, output),
-            Activation::Clamp { low, high } => {
-                finish_rows::<V>(tile, Activation::Clamp { low, high }, output);
-            }
-            other => finish_rows::<V>(tile, other, output),
+            Identity => finish_rows::<V>(tile, Identity, output),
+            Clamp { low, high } => finish_rows::<V>(tile, Clamp { low, high }, output),
+            Gelu => finish_rows::<V>(tile, Gelu, output),
+            GeluTanh => finish_rows::<V>(tile, GeluTanh, output),
+            QuickGelu => finish_rows::<V>(tile, QuickGelu, output),
+            Silu => finish_rows::<V>(tile, Silu, output),
+            HardSwish => finish_rows::<V>(tile, HardSwish, output),
         }
     }
 }
@@ -230,15 +174,16 @@ unsafe fn finish_rows<V: Lanes>(tile: &Finish, activation: Activation, output: O
         // SAFETY: the caller vouches that every array holds `n_rows` and `n_columns` entries.
         unsafe {
             let scale = tile.row_scales.add(row).read();
+            let zero = tile.zeros.add(row).read();
             let sums = tile.sums.add(row * tile.tile_columns);
             let out = tile.out.add(row * tile.stride);
             let mut at = 0;
             while at + V::LEN <= tile.n_columns {
-                finish_at::<V>(tile, sums, scale, out, at, activation, output);
+                finish_at::<V>(tile, sums, [scale, zero], out, at, activation, output);
                 at += V::LEN;
             }
             while at < tile.n_columns {
-                finish_at::<f32>(tile, sums, scale, out, at, activation, output);
+                finish_at::<f32>(tile, sums, [scale, zero], out, at, activation, output);
                 at += 1;
             }
         }
@@ -249,7 +194,7 @@ unsafe fn finish_rows<V: Lanes>(tile: &Finish, activation: Activation, output: O
 unsafe fn finish_at<V: Lanes>(
     tile: &Finish,
     sums: *const i32,
-    row_scale: f32,
+    [row_scale, zero]: [f32; 2],
     out: *mut f32,
     at: usize,
     activation: Activation,
@@ -258,7 +203,8 @@ unsafe fn finish_at<V: Lanes>(
     // SAFETY: the caller vouches for `V::LEN` entries at `at`.
     unsafe {
         let scale = V::load(tile.scales.add(at)).mul(V::splat(row_scale));
-        let value = V::from_i32(sums.add(at)).mul_add(scale, V::load(tile.bias.add(at)));
+        let sum = V::load(tile.column_sums.add(at)).mul_add(V::splat(-zero), V::from_i32(sums.add(at)));
+        let value = sum.mul_add(scale, V::load(tile.bias.add(at)));
         let value = activation.on(value);
         match output {
             Output::Set => value.store(out.add(at)),
@@ -312,19 +258,14 @@ mod tests {
 
     /// The same integers by the definition.
     fn reference(rows: &Rows, weights: &Weights, bias: &[f32]) -> Vec<f32> {
-        let offset = i32::from(crate::quantize::offset(rows.isa));
         let mut out = Vec::new();
         for row in 0..rows.n_rows {
             for output in 0..weights.n_outputs {
                 let sum: i32 = (0..weights.n_inputs)
                     .map(|input| {
                         let byte = rows.bytes[row * rows.stride() + input];
-                        let byte = if offset == 0 {
-                            i32::from(byte.cast_signed())
-                        } else {
-                            i32::from(byte)
-                        };
-                        (byte - offset) * i32::from(weights.integer(input, output))
+                        let step = i32::from(byte.wrapping_add(crate::quantize::SHIFT));
+                        (step - rows.zeros[row] as i32) * i32::from(weights.integer(input, output))
                     })
                     .sum();
                 out.push(sum as f32 * (rows.scales[row] * weights.scales[output]) + bias[output]);
@@ -357,7 +298,7 @@ mod tests {
                 let mut out = vec![f32::NAN; expected.len()];
                 multiply(&rows, &weights, Activation::Identity, Output::Set, &mut out);
                 for (got, want) in out.iter().zip(&expected) {
-                    prop_assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{isa} {:?}: {got}, not {want}", weights.group);
+                    prop_assert!((got - want).abs() <= 1e-5 * want.abs().max(1.0), "{isa}: {got}, not {want}");
                 }
                 multiply(&rows, &weights, Activation::Clamp { low: 0.0, high: 6.0 }, Output::Add, &mut out);
                 for (got, want) in out.iter().zip(&expected) {

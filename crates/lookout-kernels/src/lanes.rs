@@ -33,8 +33,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn with_sign_of(self, sign: Self) -> Self;
     unsafe fn sum(self) -> f32;
     unsafe fn largest(self) -> f32;
-    /// Stores whole numbers within -127 to 127, each plus `offset`, as bytes.
-    unsafe fn store_bytes(self, to: *mut u8, offset: u8);
+    /// Stores whole numbers within 0 to 255, each less `shift`, as the bytes of their low 8 bits.
+    unsafe fn store_bytes(self, to: *mut u8, shift: u8);
 }
 
 /// 1.5 · 2²³: adding and subtracting it rounds a small float to a whole number, half to even.
@@ -127,9 +127,9 @@ unsafe impl Lanes for f32 {
         clippy::cast_sign_loss,
         reason = "a whole number in range"
     )]
-    unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
+    unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
         // SAFETY: the caller's pointer is valid for one entry.
-        unsafe { to.write((self as i32 as u8).wrapping_add(offset)) }
+        unsafe { to.write((self as i32 as u8).wrapping_sub(shift)) }
     }
 }
 
@@ -228,12 +228,12 @@ mod x86 {
             }
         }
         #[inline(always)]
-        unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
+        unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
             // SAFETY: the caller vouches for pointer (8 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm256_add_epi32(
+                let whole = _mm256_sub_epi32(
                     _mm256_cvtps_epi32(self),
-                    _mm256_set1_epi32(i32::from(offset)),
+                    _mm256_set1_epi32(i32::from(shift)),
                 );
                 let bytes = _mm256_shuffle_epi8(
                     whole,
@@ -314,12 +314,12 @@ mod x86 {
             unsafe { _mm512_reduce_max_ps(self) }
         }
         #[inline(always)]
-        unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
+        unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
             // SAFETY: the caller vouches for pointer (16 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm512_add_epi32(
+                let whole = _mm512_sub_epi32(
                     _mm512_cvtps_epi32(self),
-                    _mm512_set1_epi32(i32::from(offset)),
+                    _mm512_set1_epi32(i32::from(shift)),
                 );
                 _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(whole));
             }
@@ -392,10 +392,10 @@ mod arm {
             unsafe { vmaxvq_f32(self) }
         }
         #[inline(always)]
-        unsafe fn store_bytes(self, to: *mut u8, offset: u8) {
+        unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
             // SAFETY: the caller vouches for pointer (4 bytes are written) and instruction set.
             unsafe {
-                let whole = vaddq_s32(vcvtnq_s32_f32(self), vdupq_n_s32(i32::from(offset)));
+                let whole = vsubq_s32(vcvtnq_s32_f32(self), vdupq_n_s32(i32::from(shift)));
                 let half = vmovn_s32(whole);
                 let bytes = vmovn_s16(vcombine_s16(half, half));
                 to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(vreinterpret_u32_s8(bytes)));

@@ -1,6 +1,6 @@
 //! Activations to 8 bits, row by row, at the time they are known.
 
-use crate::isa::{Isa, per_isa};
+use crate::isa::{Isa, Kind, per_isa};
 use crate::lanes::Lanes;
 
 /// Rows are padded to a multiple of this many entries, so that no kernel has a tail.
@@ -8,14 +8,18 @@ pub(crate) const K_STEP: usize = 8;
 /// There are at least this many rows beyond the last full tile, so that no kernel has one either.
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
-/// Quantized rows: entry = `scale` of the row · (byte − offset), symmetric, 255 steps.
+/// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
+/// numbers from 0 to [`Rows::steps`]. A row's steps reach from its least to its greatest entry, 0
+/// among them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
 #[derive(Debug)]
 pub struct Rows {
     pub(crate) isa: Isa,
+    /// Steps less [`shift`].
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Vec<f32>,
+    pub(crate) zeros: Vec<f32>,
     pub(crate) n_rows: usize,
     pub(crate) n_channels: usize,
 }
@@ -23,7 +27,7 @@ pub struct Rows {
 impl Rows {
     /// No rows yet.
     pub fn new(isa: Isa) -> Self {
-        Self { isa, bytes: Vec::new(), scales: Vec::new(), n_rows: 0, n_channels: 0 }
+        Self { isa, bytes: Vec::new(), scales: Vec::new(), zeros: Vec::new(), n_rows: 0, n_channels: 0 }
     }
 
     /// The instruction set whose kernels take them.
@@ -42,8 +46,8 @@ impl Rows {
     }
 
     /// Replaces the rows by `values`, rows of `n_channels` entries; an incomplete last row is
-    /// left out. Each row is scaled by its greatest magnitude, so a row of zeros is exact, and
-    /// an infinite entry makes the row's outputs infinite or no numbers rather than wrong.
+    /// left out. An infinite entry makes the row's outputs infinite or no numbers rather than
+    /// wrong.
     pub fn quantize(&mut self, values: &[f32], n_channels: usize) {
         let n_rows = values.len().checked_div(n_channels).unwrap_or(0);
         self.resize(n_rows, n_channels);
@@ -57,6 +61,7 @@ impl Rows {
         // Padding of a row is multiplied by zero weights; padding rows are computed and dropped.
         self.bytes.resize(padded * self.stride(), 0);
         self.scales.resize(padded, 0.0);
+        self.zeros.resize(padded, 0.0);
     }
 
     /// Quantizes whole rows into place, from row `first` on.
@@ -65,6 +70,7 @@ impl Rows {
         let stride = self.stride();
         let bytes = &mut self.bytes[first * stride..(first + n) * stride];
         let scales = &mut self.scales[first..first + n];
+        let zeros = &mut self.zeros[first..first + n];
         // SAFETY: each of the `n` rows reads `n_channels` of the values and writes as many bytes
         // of its `stride`, which is no less.
         unsafe {
@@ -74,11 +80,20 @@ impl Rows {
                 n,
                 self.n_channels,
                 stride,
-                offset(self.isa),
+                steps(self.isa),
                 bytes.as_mut_ptr(),
                 scales.as_mut_ptr(),
+                zeros.as_mut_ptr(),
             );
         }
+    }
+
+    /// What stands for 0 in the first row.
+    pub(crate) fn zero_byte(&self) -> u8 {
+        // The cast saturates, and a zero is a step.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+        let zero = self.zeros.first().map_or(0, |it| *it as u8);
+        zero.wrapping_sub(SHIFT)
     }
 
     /// Bytes from one row to the next.
@@ -87,74 +102,97 @@ impl Rows {
     }
 }
 
-/// What is added to a quantized activation: x86 multiplies unsigned by signed bytes, ARM signed
-/// by signed.
-pub(crate) fn offset(_isa: Isa) -> u8 {
-    if cfg!(target_arch = "aarch64") { 0 } else { 128 }
+/// The greatest step of a quantized activation. AVX2 without VNNI adds two products of bytes in 16
+/// bits, which an activation of 7 bits cannot overflow: 2 · 127 · 127 < 2^15.
+pub(crate) fn steps(isa: Isa) -> f32 {
+    match isa.kind() {
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => 127.0,
+        _ => 255.0,
+    }
 }
 
+/// What a byte is less than its step: x86 multiplies unsigned by signed bytes, ARM signed by signed.
+pub(crate) const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
+
 per_isa! {
-    #[expect(clippy::too_many_arguments, reason = "raw parts of two slices")]
+    #[expect(clippy::too_many_arguments, reason = "raw parts of slices")]
     unsafe fn quantize_rows = rows(
-        from: *const f32, n: usize, k: usize, stride: usize, offset: u8, to: *mut u8, scales: *mut f32,
+        from: *const f32, n: usize, k: usize, stride: usize, steps: f32, to: *mut u8,
+        scales: *mut f32, zeros: *mut f32,
     )
 }
 
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "raw parts of slices")]
 unsafe fn rows<V: Lanes>(
     from: *const f32,
     n: usize,
     k: usize,
     stride: usize,
-    offset: u8,
+    steps: f32,
     to: *mut u8,
     scales: *mut f32,
+    zeros: *mut f32,
 ) {
     for row in 0..n {
         // SAFETY: the caller's buffers hold `n` rows, of `k` floats and of `stride` bytes.
         unsafe {
             let from = from.add(row * k);
             let to = to.add(row * stride);
-            let greatest = magnitude::<V>(from, k);
-            let inverse = if greatest == 0.0 { 0.0 } else { 127.0 / greatest };
-            scales.add(row).write(greatest / 127.0);
+            let (low, high) = range::<V>(from, k);
+            let scale = (high - low) / steps;
+            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+            let zero = (-low * inverse).round().min(steps);
+            scales.add(row).write(scale);
+            zeros.add(row).write(zero);
             let mut at = 0;
-            let by = V::splat(inverse);
             while at + V::LEN <= k {
-                V::load(from.add(at)).mul(by).round().store_bytes(to.add(at), offset);
+                quantize_at::<V>(from.add(at), inverse, zero, steps, to.add(at));
                 at += V::LEN;
             }
             while at < k {
-                (from.add(at).read() * inverse).round().store_bytes(to.add(at), offset);
+                quantize_at::<f32>(from.add(at), inverse, zero, steps, to.add(at));
                 at += 1;
             }
         }
     }
 }
 
-/// The greatest magnitude among `k` floats.
 #[inline(always)]
-unsafe fn magnitude<V: Lanes>(from: *const f32, k: usize) -> f32 {
+unsafe fn quantize_at<V: Lanes>(from: *const f32, inverse: f32, zero: f32, steps: f32, to: *mut u8) {
+    // SAFETY: the caller vouches for `V::LEN` entries.
+    unsafe {
+        let step = V::load(from).mul_add(V::splat(inverse), V::splat(zero)).round();
+        // Both ends can be passed by the rounding of `zero`.
+        step.max(V::splat(0.0)).min(V::splat(steps)).store_bytes(to, SHIFT);
+    }
+}
+
+/// The least and the greatest of `k` floats and 0.
+#[inline(always)]
+unsafe fn range<V: Lanes>(from: *const f32, k: usize) -> (f32, f32) {
     // SAFETY: every access lies within `k`.
     unsafe {
-        let mut most = [V::splat(0.0); 4];
+        let (mut low, mut high) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
         let mut at = 0;
-        while at + 4 * V::LEN <= k {
-            for (i, most) in most.iter_mut().enumerate() {
-                *most = most.max(V::load(from.add(at + i * V::LEN)).abs());
+        while at + 2 * V::LEN <= k {
+            for i in 0..2 {
+                let value = V::load(from.add(at + i * V::LEN));
+                low[i] = low[i].min(value);
+                high[i] = high[i].max(value);
             }
-            at += 4 * V::LEN;
+            at += 2 * V::LEN;
         }
-        while at + V::LEN <= k {
-            most[0] = most[0].max(V::load(from.add(at)).abs());
-            at += V::LEN;
-        }
-        let mut greatest = most[0].max(most[1]).max(most[2].max(most[3])).largest();
+        let zero = V::splat(0.0);
+        let mut least = -zero.sub(low[0].min(low[1])).largest();
+        let mut greatest = high[0].max(high[1]).largest();
         while at < k {
-            greatest = greatest.max(from.add(at).read().abs());
+            least = least.min(from.add(at).read());
+            greatest = greatest.max(from.add(at).read());
             at += 1;
         }
-        greatest
+        (least, greatest)
     }
 }
 
@@ -163,20 +201,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Entry `at` of the first row, as the kernels understand it.
+    fn value(rows: &Rows, at: usize) -> f32 {
+        let step = f32::from(rows.bytes[at].wrapping_add(SHIFT));
+        assert!(step <= steps(rows.isa));
+        (step - rows.zeros[0]) * rows.scales[0]
+    }
+
     proptest! {
         #[test]
         fn a_row_is_within_half_a_step(
-            values in prop::collection::vec(-1e3f32..1e3, 1..100), scale in 1e-3f32..1e3,
+            values in prop::collection::vec(-1e3f32..1e3, 1..100), scale in 1e-3f32..1e3, least in -1e3f32..1e3,
         ) {
-            let values: Vec<f32> = values.iter().map(|it| it * scale).collect();
+            let values: Vec<f32> = values.iter().map(|it| it.max(least) * scale).collect();
             for isa in Isa::available() {
                 let mut rows = Rows::new(isa);
                 rows.quantize(&values, values.len());
-                let step = rows.scales[0];
-                for (x, byte) in values.iter().zip(&rows.bytes) {
-                    let q = f32::from(byte.wrapping_sub(offset(isa)).cast_signed());
-                    prop_assert!((-127.0..=127.0).contains(&q));
-                    prop_assert!((q * step - x).abs() <= step * 0.5001, "{isa}: {x} as {}", q * step);
+                for (at, x) in values.iter().enumerate() {
+                    let got = value(&rows, at);
+                    // The zero is rounded too, so the ends may be off by as much again.
+                    prop_assert!((got - x).abs() <= rows.scales[0] * 1.001, "{isa}: {x} as {got}");
                 }
             }
         }
@@ -186,28 +230,27 @@ mod tests {
     fn rows_are_scaled_one_by_one_and_zeros_are_exact() {
         for isa in Isa::available() {
             let mut rows = Rows::new(isa);
-            rows.quantize(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, 1000.0, 0.0, -1.0, 9.0], 3);
+            rows.quantize(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, 1000.0, 0.0, 9.0, 9.0], 3);
             assert_eq!(rows.len(), 3, "{isa}: the incomplete row is left out");
-            assert_eq!(rows.scales[..3], [2.0 / 127.0, 0.0, 1000.0 / 127.0]);
-            let signed = |row: usize| -> Vec<i8> {
-                let at = row * rows.stride();
-                rows.bytes[at..at + 3]
-                    .iter()
-                    .map(|it| it.wrapping_sub(offset(isa)).cast_signed())
-                    .collect()
+            let steps = steps(isa);
+            assert_eq!(rows.scales[..3], [3.0 / steps, 0.0, 1000.0 / steps]);
+            assert_eq!(rows.zeros[1..3], [0.0, 0.0]);
+            let step = |row: usize, at: usize| {
+                f32::from(rows.bytes[row * rows.stride() + at].wrapping_add(SHIFT))
             };
-            assert_eq!(signed(0), [64, -127, 32]);
-            assert_eq!(signed(1), [0, 0, 0]);
-            assert_eq!(signed(2), [127, 0, 0]);
+            assert_eq!([step(0, 1), step(2, 0), step(2, 1)], [0.0, steps, 0.0]);
+            assert_eq!([step(1, 0), step(1, 1), step(1, 2)], [0.0; 3]);
         }
     }
 
     #[test]
     fn an_infinite_entry_does_not_look_finite() {
         for isa in Isa::available() {
-            let mut rows = Rows::new(isa);
-            rows.quantize(&[1.0, f32::INFINITY], 2);
-            assert!(!rows.scales[0].is_finite());
+            for infinite in [f32::INFINITY, f32::NEG_INFINITY] {
+                let mut rows = Rows::new(isa);
+                rows.quantize(&[1.0, infinite], 2);
+                assert!(!rows.scales[0].is_finite());
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Weights of a linear layer, 8 bits each, in the order in which a kernel reads them.
 
-use crate::gemm::{Group, Kernel};
+use crate::gemm::Kernel;
 use crate::isa::Isa;
-use crate::quantize::K_STEP;
+use crate::quantize::{K_STEP, SHIFT};
 
 /// The order of a weight matrix of `n_inputs` × `n_outputs` in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,19 +49,16 @@ pub enum WeightsError {
 /// A linear layer's weights and bias, packed for one instruction set.
 ///
 /// Output = Σ input · weight + bias, where weight = `scale` of the output · integer.
-///
-/// Where the instruction set adds products in 16 bits (AVX2 without VNNI), the integers are
-/// *fitted* first: each output's are shrunk by as little as makes every such sum exact, and its
-/// scale grown as much. That costs the least significant bit at most, and nothing elsewhere.
 pub struct Weights {
     pub(crate) isa: Isa,
     pub(crate) n_inputs: usize,
     pub(crate) n_outputs: usize,
-    pub(crate) group: Group,
     /// Panels of `tile_columns` outputs; in each, by four inputs, output, input.
     pub(crate) panels: Aligned,
-    /// What the tile starts from: undoes the offset of the activations. Padded to whole panels.
+    /// What the tile starts from: undoes the shift of the activations. Padded to whole panels.
     pub(crate) start: Vec<i32>,
+    /// Sum of an output's integers, by which an activation's zero is undone. Padded likewise.
+    pub(crate) sums: Vec<f32>,
     /// Padded to whole panels.
     pub(crate) scales: Vec<f32>,
     /// Padded to whole panels.
@@ -82,7 +79,6 @@ impl Weights {
         check(values, layout, scales, bias, n_inputs)?;
         let kernel = Kernel::of(isa);
         let source = Source { values, layout, n_inputs, n_outputs };
-        let group = source.group(kernel);
         let columns = kernel.columns;
         let n_padded = n_inputs.next_multiple_of(K_STEP);
         let n_panels = n_outputs.div_ceil(columns);
@@ -90,9 +86,9 @@ impl Weights {
             isa,
             n_inputs,
             n_outputs,
-            group,
             panels: Aligned::zeroed(n_panels * n_padded * columns),
             start: vec![0; n_panels * columns],
+            sums: vec![0.0; n_panels * columns],
             scales: vec![0.0; n_panels * columns],
             bias: vec![0.0; n_panels * columns],
         };
@@ -102,10 +98,12 @@ impl Weights {
         let mut column = vec![0; n_padded];
         for output in 0..n_outputs {
             source.column(output, &mut column);
-            let shrink = group.fit(&mut column);
-            packed.scales[output] = scales[output] / shrink;
+            packed.scales[output] = scales[output];
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
-            packed.start[output] = -i32::from(crate::quantize::offset(isa)) * sum;
+            packed.start[output] = i32::from(SHIFT) * sum;
+            #[expect(clippy::cast_precision_loss, reason = "no layer has 2^17 inputs")]
+            let sum = sum as f32;
+            packed.sums[output] = sum;
             let panel = &mut packed.panels.as_mut_slice()[output / columns * n_padded * columns..];
             for (four, quad) in column.chunks_exact(4).enumerate() {
                 let at = (four * columns + output % columns) * 4;
@@ -127,7 +125,7 @@ impl Weights {
 
     /// Bytes in memory.
     pub fn n_bytes(&self) -> usize {
-        self.panels.as_slice().len() + self.start.len() * 4 + self.scales.len() * 8
+        self.panels.as_slice().len() + self.start.len() * 4 + self.scales.len() * 12
     }
 
     /// The weight from an input to an output, as the kernel has it. For checks.
@@ -146,8 +144,8 @@ impl Weights {
 
 impl std::fmt::Debug for Weights {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { isa, n_inputs, n_outputs, group, .. } = self;
-        write!(f, "Weights({n_inputs} to {n_outputs}, {isa}, {group:?})")
+        let Self { isa, n_inputs, n_outputs, .. } = self;
+        write!(f, "Weights({n_inputs} to {n_outputs}, {isa})")
     }
 }
 
@@ -210,27 +208,6 @@ impl Source<'_> {
                 }
             }
         }
-    }
-
-    /// The widest grouping whose fitted weights keep 7 bits or more.
-    fn group(&self, kernel: &Kernel) -> Group {
-        let mut column = vec![0; self.n_inputs.next_multiple_of(K_STEP)];
-        for group in kernel.groups {
-            if *group == Group::Single {
-                return Group::Single;
-            }
-            let mut loss = 0.0;
-            for output in 0..self.n_outputs {
-                self.column(output, &mut column);
-                let shrink = group.shrink(&column);
-                loss += f64::from(1.0 / shrink).powi(2);
-            }
-            #[expect(clippy::cast_precision_loss, reason = "a count")]
-            if loss <= 4.0 * self.n_outputs as f64 {
-                return *group;
-            }
-        }
-        kernel.groups.last().copied().unwrap_or(Group::Single)
     }
 }
 
@@ -302,25 +279,6 @@ mod tests {
                     "{isa} {layout:?}"
                 );
                 assert_eq!(packed.scales, expected.scales);
-            }
-        }
-    }
-
-    #[test]
-    fn fitting_keeps_seven_bits_and_the_scale_follows() {
-        let values = matrix(768, 3);
-        for isa in Isa::available() {
-            let packed =
-                Weights::pack(isa, &values, Layout::OutputsFirst, &[1.0, 2.0, 0.0], None).unwrap();
-            for output in 0..2 {
-                let step = packed.scales[output];
-                let scale = [1.0, 2.0][output];
-                assert!(step <= scale * 2.05, "{isa}: {step} for {scale}");
-                for input in 0..768 {
-                    let exact = f32::from(values[output * 768 + input]) * scale;
-                    let error = (packed.weight(input, output) - exact).abs();
-                    assert!(error <= step * 0.501, "{isa} {input} {output}: off by {error}");
-                }
             }
         }
     }

@@ -3,56 +3,16 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
-use super::{Group, Kernel, Tile};
+use super::Kernel;
 
-pub(super) const AVX2: Kernel = Kernel {
-    rows: 4,
-    columns: 16,
-    groups: &[Group::Quad, Group::Pair],
-    tile: |group| -> Tile { if group == Group::Quad { avx2_quads } else { avx2_pairs } },
-};
-pub(super) const AVX_VNNI: Kernel =
-    Kernel { rows: 4, columns: 16, groups: &[Group::Single], tile: |_| avx_vnni };
-pub(super) const AVX512_VNNI: Kernel =
-    Kernel { rows: 8, columns: 32, groups: &[Group::Single], tile: |_| avx512_vnni };
+pub(super) const AVX2: Kernel = Kernel { rows: 4, columns: 16, tile: avx2 };
+pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, tile: avx_vnni };
+pub(super) const AVX512_VNNI: Kernel = Kernel { rows: 8, columns: 32, tile: avx512_vnni };
 
-/// One row of the quad tile: eight inputs of the row at `$row` with 16 outputs.
+/// One row of the tile: four inputs at `$row`, weights in `$w0` and `$w1`. Products of two inputs are
+/// added in 16 bits, which activations of 7 bits cannot overflow.
 ///
-/// Products of eight inputs are added by fours in 16 bits, which the weights were fitted for,
-/// and widened once: 5 instructions for 64 products where pairs take 6. Written out because the
-/// compiler keeps the weights in registers and spills the sums instead.
-macro_rules! quad_row {
-    ($row:literal, $left:literal, $right:literal) => {
-        concat!(
-            "vpbroadcastd ymm13, dword ptr [",
-            $row,
-            "]\n",
-            "vpbroadcastd ymm14, dword ptr [",
-            $row,
-            " + 4]\n",
-            "vpmaddubsw ymm15, ymm13, ymm9\n",
-            "vpmaddubsw ymm13, ymm13, ymm10\n",
-            "vpmaddubsw ymm12, ymm14, ymm11\n",
-            "vpmaddubsw ymm14, ymm14, ymmword ptr [{panel} + 96]\n",
-            "vpaddw ymm15, ymm15, ymm12\n",
-            "vpaddw ymm13, ymm13, ymm14\n",
-            "vpmaddwd ymm15, ymm15, ymm8\n",
-            "vpmaddwd ymm13, ymm13, ymm8\n",
-            "vpaddd ",
-            $left,
-            ", ",
-            $left,
-            ", ymm15\n",
-            "vpaddd ",
-            $right,
-            ", ",
-            $right,
-            ", ymm13\n",
-        )
-    };
-}
-
-/// One row of the pair tile: four inputs at `$row`, weights in `$w0` and `$w1`.
+/// Written out because the compiler keeps the weights in registers and spills the sums instead.
 macro_rules! pair_row {
     ($row:literal, $left:literal, $right:literal, $w0:literal, $w1:literal) => {
         concat!(
@@ -143,18 +103,7 @@ macro_rules! avx2_tile {
 }
 
 avx2_tile!(
-    avx2_quads,
-    "vmovdqa ymm9, ymmword ptr [{panel}]",
-    "vmovdqa ymm10, ymmword ptr [{panel} + 32]",
-    "vmovdqa ymm11, ymmword ptr [{panel} + 64]",
-    quad_row!("{row}", "ymm0", "ymm1"),
-    quad_row!("{row} + {stride}", "ymm2", "ymm3"),
-    quad_row!("{row} + 2*{stride}", "ymm4", "ymm5"),
-    quad_row!("{row} + {stride3}", "ymm6", "ymm7"),
-);
-
-avx2_tile!(
-    avx2_pairs,
+    avx2,
     "vmovdqa ymm9, ymmword ptr [{panel}]",
     "vmovdqa ymm10, ymmword ptr [{panel} + 32]",
     "vmovdqa ymm11, ymmword ptr [{panel} + 64]",
