@@ -4,7 +4,7 @@ use crate::activation::Activation;
 use crate::attention::{ROWS, product};
 use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
-use crate::quantize::Rows;
+use crate::quantize::{Rows, width};
 
 /// A picture's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl Patches {
     ///
     /// If `picture` does not have its `shape`, an error of the caller.
     pub fn quantize(&mut self, picture: &[f32], shape: Shape, rows: &mut Rows) {
-        let Shape { height, width, channels } = shape;
+        let Shape { height, width: side, channels } = shape;
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         let window = self.window;
         self.picture.quantize(picture, shape.len());
@@ -95,22 +95,23 @@ impl Patches {
         rows.scales.fill(self.picture.scales[0]);
         rows.zeros.fill(self.picture.zeros[0]);
         let stride = rows.stride();
-        let zero = self.picture.zero_byte();
+        let bytes = width(rows.isa);
+        let zero = self.picture.zero();
         for y in 0..window.out[0] {
             let (top, bottom) = window.within(0, y, height);
             for x in 0..window.out[1] {
                 let at = (y * window.out[1] + x) * stride;
                 let row = &mut rows.bytes[at..at + stride];
-                let (left, right) = window.within(1, x, width);
+                let (left, right) = window.within(1, x, side);
                 if bottom - top != window.size[0] || right - left != window.size[1] {
-                    row.fill(zero);
+                    row.chunks_exact_mut(bytes).for_each(|it| it.copy_from_slice(&zero[..bytes]));
                 }
                 for down in top..bottom {
                     let source_y = y * window.step[0] + down - window.before[0];
                     let source_x = x * window.step[1] + left - window.before[1];
-                    let from = (source_y * width + source_x) * channels;
-                    let to = (down * window.size[1] + left) * channels;
-                    let n = (right - left) * channels;
+                    let from = (source_y * side + source_x) * channels * bytes;
+                    let to = (down * window.size[1] + left) * channels * bytes;
+                    let n = (right - left) * channels * bytes;
                     row[to..to + n].copy_from_slice(&self.picture.bytes[from..from + n]);
                 }
             }

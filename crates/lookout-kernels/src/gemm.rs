@@ -6,7 +6,7 @@ mod x86;
 use crate::activation::Activation;
 use crate::isa::{Isa, Kind, per_isa};
 use crate::lanes::Lanes;
-use crate::quantize::{K_STEP, MAX_TILE_ROWS, Rows};
+use crate::quantize::{K_STEP, Rows};
 use crate::weights::Weights;
 
 /// What happens to the values already in an output.
@@ -34,6 +34,8 @@ type Tile = unsafe fn(
 pub(crate) struct Kernel {
     rows: usize,
     pub(crate) columns: usize,
+    /// Inputs of an output that lie together in a panel.
+    pub(crate) group: usize,
     tile: Tile,
 }
 
@@ -42,7 +44,7 @@ const MAX_SUMS: usize = 512;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
-        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, tile: portable::<2, 8> };
+        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, group: 4, tile: portable::<2, 8> };
         match isa.kind() {
             Kind::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
@@ -76,16 +78,16 @@ pub fn multiply(
     assert_eq!(rows.n_rows * weights.n_outputs, out.len(), "entries of the output");
     let kernel = Kernel::of(weights.isa);
     let stride = rows.stride();
-    let n_steps = stride / K_STEP;
-    let panel_len = stride * kernel.columns;
+    let n_padded = rows.n_channels.next_multiple_of(K_STEP);
+    let n_steps = n_padded / K_STEP;
+    let panel_len = n_padded * kernel.columns;
     let mut sums = Sums([0; MAX_SUMS]);
     for (panel_idx, panel) in weights.panels.as_slice().chunks_exact(panel_len.max(1)).enumerate() {
         let column = panel_idx * kernel.columns;
         let n_columns = kernel.columns.min(weights.n_outputs - column);
         for row in (0..rows.n_rows).step_by(kernel.rows) {
             let n_rows = kernel.rows.min(rows.n_rows - row);
-            // SAFETY: `rows` is padded to MAX_TILE_ROWS, a multiple of every kernel's rows, and
-            // to K_STEP; panel and start are padded to the kernel's columns; `sums` holds a
+            // SAFETY: `rows` has MAX_TILE_ROWS more, at least a tile, and is padded to K_STEP; panel and start are padded to the kernel's columns; `sums` holds a
             // tile; the output's tile lies within `out`, whose length was checked.
             unsafe {
                 (kernel.tile)(
@@ -203,7 +205,8 @@ unsafe fn finish_at<V: Lanes>(
     // SAFETY: the caller vouches for `V::LEN` entries at `at`.
     unsafe {
         let scale = V::load(tile.scales.add(at)).mul(V::splat(row_scale));
-        let sum = V::load(tile.column_sums.add(at)).mul_add(V::splat(-zero), V::from_i32(sums.add(at)));
+        let sum =
+            V::load(tile.column_sums.add(at)).mul_add(V::splat(-zero), V::from_i32(sums.add(at)));
         let value = sum.mul_add(scale, V::load(tile.bias.add(at)));
         let value = activation.on(value);
         match output {
@@ -248,8 +251,6 @@ unsafe fn portable<const ROWS: usize, const COLUMNS: usize>(
     }
 }
 
-const _: () = assert!(MAX_TILE_ROWS.is_multiple_of(2));
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,8 +264,7 @@ mod tests {
             for output in 0..weights.n_outputs {
                 let sum: i32 = (0..weights.n_inputs)
                     .map(|input| {
-                        let byte = rows.bytes[row * rows.stride() + input];
-                        let step = i32::from(byte.wrapping_add(crate::quantize::SHIFT));
+                        let step = rows.step(row, input);
                         (step - rows.zeros[row] as i32) * i32::from(weights.integer(input, output))
                     })
                     .sum();

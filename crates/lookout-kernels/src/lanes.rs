@@ -35,6 +35,8 @@ pub(crate) unsafe trait Lanes: Copy {
     unsafe fn largest(self) -> f32;
     /// Stores whole numbers within 0 to 255, each less `shift`, as the bytes of their low 8 bits.
     unsafe fn store_bytes(self, to: *mut u8, shift: u8);
+    /// Stores whole numbers within 0 to 32767 in 16 bits each, of any alignment.
+    unsafe fn store_words(self, to: *mut u8);
 }
 
 /// 1.5 · 2²³: adding and subtracting it rounds a small float to a whole number, half to even.
@@ -130,6 +132,16 @@ unsafe impl Lanes for f32 {
     unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
         // SAFETY: the caller's pointer is valid for one entry.
         unsafe { to.write((self as i32 as u8).wrapping_sub(shift)) }
+    }
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number in range"
+    )]
+    unsafe fn store_words(self, to: *mut u8) {
+        // SAFETY: the caller's pointer is valid for one entry.
+        unsafe { to.cast::<u16>().write_unaligned(self as u16) }
     }
 }
 
@@ -231,10 +243,8 @@ mod x86 {
         unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
             // SAFETY: the caller vouches for pointer (8 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm256_sub_epi32(
-                    _mm256_cvtps_epi32(self),
-                    _mm256_set1_epi32(i32::from(shift)),
-                );
+                let whole =
+                    _mm256_sub_epi32(_mm256_cvtps_epi32(self), _mm256_set1_epi32(i32::from(shift)));
                 let bytes = _mm256_shuffle_epi8(
                     whole,
                     _mm256_setr_epi8(
@@ -245,6 +255,16 @@ mod x86 {
                 let low = _mm256_castsi256_si128(bytes);
                 let high = _mm256_extracti128_si256::<1>(bytes);
                 _mm_storel_epi64(to.cast(), _mm_unpacklo_epi32(low, high));
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_words(self, to: *mut u8) {
+            // SAFETY: the caller vouches for pointer (16 bytes are written) and instruction set.
+            unsafe {
+                let whole = _mm256_cvtps_epi32(self);
+                let low = _mm256_castsi256_si128(whole);
+                let high = _mm256_extracti128_si256::<1>(whole);
+                _mm_storeu_si128(to.cast(), _mm_packus_epi32(low, high));
             }
         }
     }
@@ -317,11 +337,17 @@ mod x86 {
         unsafe fn store_bytes(self, to: *mut u8, shift: u8) {
             // SAFETY: the caller vouches for pointer (16 bytes are written) and instruction set.
             unsafe {
-                let whole = _mm512_sub_epi32(
-                    _mm512_cvtps_epi32(self),
-                    _mm512_set1_epi32(i32::from(shift)),
-                );
+                let whole =
+                    _mm512_sub_epi32(_mm512_cvtps_epi32(self), _mm512_set1_epi32(i32::from(shift)));
                 _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(whole));
+            }
+        }
+        #[inline(always)]
+        unsafe fn store_words(self, to: *mut u8) {
+            // SAFETY: the caller vouches for pointer (32 bytes are written) and instruction set.
+            unsafe {
+                let words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(self));
+                _mm256_storeu_si256(to.cast(), words);
             }
         }
     }
@@ -400,6 +426,11 @@ mod arm {
                 let bytes = vmovn_s16(vcombine_s16(half, half));
                 to.cast::<u32>().write_unaligned(vget_lane_u32::<0>(vreinterpret_u32_s8(bytes)));
             }
+        }
+        #[inline(always)]
+        unsafe fn store_words(self, to: *mut u8) {
+            // SAFETY: the caller vouches for pointer (8 bytes are written) and instruction set.
+            unsafe { vst1_u8(to, vreinterpret_u8_s16(vmovn_s32(vcvtnq_s32_f32(self)))) }
         }
     }
 }

@@ -9,14 +9,14 @@ pub(crate) const K_STEP: usize = 8;
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
-/// numbers from 0 to [`Rows::steps`]. A row's steps reach from its least to its greatest entry, 0
+/// numbers from 0 to 255, or 2047 where the kernel takes 16 bits. A row's steps reach from its least to its greatest entry, 0
 /// among them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
 #[derive(Debug)]
 pub struct Rows {
     pub(crate) isa: Isa,
-    /// Steps less [`shift`].
+    /// Steps less [`SHIFT`], each of [`width`] bytes.
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Vec<f32>,
     pub(crate) zeros: Vec<f32>,
@@ -27,7 +27,14 @@ pub struct Rows {
 impl Rows {
     /// No rows yet.
     pub fn new(isa: Isa) -> Self {
-        Self { isa, bytes: Vec::new(), scales: Vec::new(), zeros: Vec::new(), n_rows: 0, n_channels: 0 }
+        Self {
+            isa,
+            bytes: Vec::new(),
+            scales: Vec::new(),
+            zeros: Vec::new(),
+            n_rows: 0,
+            n_channels: 0,
+        }
     }
 
     /// The instruction set whose kernels take them.
@@ -57,7 +64,7 @@ impl Rows {
     /// Makes room for `n_rows` rows of `n_channels` entries, to be filled by [`Self::fill`].
     pub(crate) fn resize(&mut self, n_rows: usize, n_channels: usize) {
         (self.n_rows, self.n_channels) = (n_rows, n_channels);
-        let padded = n_rows.next_multiple_of(MAX_TILE_ROWS);
+        let padded = n_rows + MAX_TILE_ROWS;
         // Padding of a row is multiplied by zero weights; padding rows are computed and dropped.
         self.bytes.resize(padded * self.stride(), 0);
         self.scales.resize(padded, 0.0);
@@ -80,6 +87,7 @@ impl Rows {
                 n,
                 self.n_channels,
                 stride,
+                width(self.isa),
                 steps(self.isa),
                 bytes.as_mut_ptr(),
                 scales.as_mut_ptr(),
@@ -88,27 +96,49 @@ impl Rows {
         }
     }
 
-    /// What stands for 0 in the first row.
-    pub(crate) fn zero_byte(&self) -> u8 {
+    /// What stands for 0 in the first row, in its lowest [`width`] bytes.
+    pub(crate) fn zero(&self) -> [u8; 2] {
         // The cast saturates, and a zero is a step.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
-        let zero = self.zeros.first().map_or(0, |it| *it as u8);
-        zero.wrapping_sub(SHIFT)
+        let zero = self.zeros.first().map_or(0, |it| *it as u16);
+        zero.wrapping_sub(u16::from(SHIFT)).to_le_bytes()
+    }
+
+    /// The step at `channel` of `row`, less [`SHIFT`].
+    #[cfg(test)]
+    pub(crate) fn step(&self, row: usize, channel: usize) -> i32 {
+        let at = row * self.stride() + channel * width(self.isa);
+        let low = self.bytes[at];
+        match width(self.isa) {
+            1 => i32::from(low.wrapping_add(SHIFT)),
+            _ => i32::from(u16::from_le_bytes([low, self.bytes[at + 1]])),
+        }
     }
 
     /// Bytes from one row to the next.
     pub(crate) fn stride(&self) -> usize {
-        self.n_channels.next_multiple_of(K_STEP)
+        self.n_channels.next_multiple_of(K_STEP) * width(self.isa)
     }
 }
 
-/// The greatest step of a quantized activation. AVX2 without VNNI adds two products of bytes in 16
-/// bits, which an activation of 7 bits cannot overflow: 2 · 127 · 127 < 2^15.
+/// The greatest step of a quantized activation. Sums of 32 bits hold it times 127 for
+/// [`max_inputs`].
 pub(crate) fn steps(isa: Isa) -> f32 {
+    if width(isa) == 2 { 2047.0 } else { 255.0 }
+}
+
+/// The most inputs of a layer whose sums surely fit 32 bits.
+pub(crate) fn max_inputs(isa: Isa) -> usize {
+    if width(isa) == 2 { 8192 } else { 65_536 }
+}
+
+/// Bytes of a quantized activation. AVX2 without VNNI can only add products of 8 bits in 16, where
+/// they overflow; on products of 16 bits it is as fast, and exact.
+pub(crate) fn width(isa: Isa) -> usize {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => 127.0,
-        _ => 255.0,
+        Kind::Avx2 => 2,
+        _ => 1,
     }
 }
 
@@ -118,8 +148,8 @@ pub(crate) const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 }
 per_isa! {
     #[expect(clippy::too_many_arguments, reason = "raw parts of slices")]
     unsafe fn quantize_rows = rows(
-        from: *const f32, n: usize, k: usize, stride: usize, steps: f32, to: *mut u8,
-        scales: *mut f32, zeros: *mut f32,
+        from: *const f32, n: usize, k: usize, stride: usize, width: usize, steps: f32,
+        to: *mut u8, scales: *mut f32, zeros: *mut f32,
     )
 }
 
@@ -130,6 +160,7 @@ unsafe fn rows<V: Lanes>(
     n: usize,
     k: usize,
     stride: usize,
+    width: usize,
     steps: f32,
     to: *mut u8,
     scales: *mut f32,
@@ -146,26 +177,49 @@ unsafe fn rows<V: Lanes>(
             let zero = (-low * inverse).round().min(steps);
             scales.add(row).write(scale);
             zeros.add(row).write(zero);
-            let mut at = 0;
-            while at + V::LEN <= k {
-                quantize_at::<V>(from.add(at), inverse, zero, steps, to.add(at));
-                at += V::LEN;
-            }
-            while at < k {
-                quantize_at::<f32>(from.add(at), inverse, zero, steps, to.add(at));
-                at += 1;
+            let map = [inverse, zero, steps];
+            if width == 2 {
+                each::<V, 2>(from, k, map, to);
+            } else {
+                each::<V, 1>(from, k, map, to);
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn quantize_at<V: Lanes>(from: *const f32, inverse: f32, zero: f32, steps: f32, to: *mut u8) {
+unsafe fn each<V: Lanes, const WIDTH: usize>(
+    from: *const f32,
+    k: usize,
+    map: [f32; 3],
+    to: *mut u8,
+) {
+    let mut at = 0;
+    // SAFETY: every access lies within `k` entries of their width.
+    unsafe {
+        while at + V::LEN <= k {
+            quantize_at::<V, WIDTH>(from.add(at), map, to.add(at * WIDTH));
+            at += V::LEN;
+        }
+        while at < k {
+            quantize_at::<f32, WIDTH>(from.add(at), map, to.add(at * WIDTH));
+            at += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn quantize_at<V: Lanes, const WIDTH: usize>(
+    from: *const f32,
+    [inverse, zero, steps]: [f32; 3],
+    to: *mut u8,
+) {
     // SAFETY: the caller vouches for `V::LEN` entries.
     unsafe {
         let step = V::load(from).mul_add(V::splat(inverse), V::splat(zero)).round();
         // Both ends can be passed by the rounding of `zero`.
-        step.max(V::splat(0.0)).min(V::splat(steps)).store_bytes(to, SHIFT);
+        let step = step.max(V::splat(0.0)).min(V::splat(steps));
+        if WIDTH == 2 { step.store_words(to) } else { step.store_bytes(to, SHIFT) }
     }
 }
 
@@ -203,7 +257,7 @@ mod tests {
 
     /// Entry `at` of the first row, as the kernels understand it.
     fn value(rows: &Rows, at: usize) -> f32 {
-        let step = f32::from(rows.bytes[at].wrapping_add(SHIFT));
+        let step = rows.step(0, at) as f32;
         assert!(step <= steps(rows.isa));
         (step - rows.zeros[0]) * rows.scales[0]
     }
@@ -235,9 +289,7 @@ mod tests {
             let steps = steps(isa);
             assert_eq!(rows.scales[..3], [3.0 / steps, 0.0, 1000.0 / steps]);
             assert_eq!(rows.zeros[1..3], [0.0, 0.0]);
-            let step = |row: usize, at: usize| {
-                f32::from(rows.bytes[row * rows.stride() + at].wrapping_add(SHIFT))
-            };
+            let step = |row: usize, at: usize| rows.step(row, at) as f32;
             assert_eq!([step(0, 1), step(2, 0), step(2, 1)], [0.0, steps, 0.0]);
             assert_eq!([step(1, 0), step(1, 1), step(1, 2)], [0.0; 3]);
         }

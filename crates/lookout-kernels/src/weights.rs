@@ -2,7 +2,7 @@
 
 use crate::gemm::Kernel;
 use crate::isa::Isa;
-use crate::quantize::{K_STEP, SHIFT};
+use crate::quantize::{K_STEP, SHIFT, max_inputs};
 
 /// The order of a weight matrix of `n_inputs` × `n_outputs` in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +32,14 @@ pub enum WeightsError {
         /// What it has.
         got: usize,
     },
+    /// So many inputs that their sum might not fit 32 bits.
+    #[error("a layer must have at most {limit} inputs, got {got}")]
+    TooWide {
+        /// The most inputs.
+        limit: usize,
+        /// What it has.
+        got: usize,
+    },
     /// A scale or a bias is infinite or no number, or a scale is negative.
     #[error("{what} of output {output} must be a finite number{rule}, got {got}")]
     Value {
@@ -53,7 +61,7 @@ pub struct Weights {
     pub(crate) isa: Isa,
     pub(crate) n_inputs: usize,
     pub(crate) n_outputs: usize,
-    /// Panels of `tile_columns` outputs; in each, by four inputs, output, input.
+    /// Panels of outputs, as many as a tile has columns; in each, by group of inputs, output, input.
     pub(crate) panels: Aligned,
     /// What the tile starts from: undoes the shift of the activations. Padded to whole panels.
     pub(crate) start: Vec<i32>,
@@ -76,7 +84,7 @@ impl Weights {
     ) -> Result<Self, WeightsError> {
         let n_outputs = scales.len();
         let n_inputs = values.len().checked_div(n_outputs).unwrap_or(0);
-        check(values, layout, scales, bias, n_inputs)?;
+        check(isa, values, layout, scales, bias, n_inputs)?;
         let kernel = Kernel::of(isa);
         let source = Source { values, layout, n_inputs, n_outputs };
         let columns = kernel.columns;
@@ -105,9 +113,10 @@ impl Weights {
             let sum = sum as f32;
             packed.sums[output] = sum;
             let panel = &mut packed.panels.as_mut_slice()[output / columns * n_padded * columns..];
-            for (four, quad) in column.chunks_exact(4).enumerate() {
-                let at = (four * columns + output % columns) * 4;
-                panel[at..at + 4].copy_from_slice(quad);
+            let group = kernel.group;
+            for (idx, inputs) in column.chunks_exact(group).enumerate() {
+                let at = (idx * columns + output % columns) * group;
+                panel[at..at + group].copy_from_slice(inputs);
             }
         }
         Ok(packed)
@@ -135,10 +144,11 @@ impl Weights {
 
     /// The integer behind [`Self::weight`].
     pub(crate) fn integer(&self, input: usize, output: usize) -> i8 {
-        let columns = Kernel::of(self.isa).columns;
+        let Kernel { columns, group, .. } = *Kernel::of(self.isa);
         let n_padded = self.n_inputs.next_multiple_of(K_STEP);
         let panel = output / columns * n_padded * columns;
-        self.panels.as_slice()[panel + (input / 4 * columns + output % columns) * 4 + input % 4]
+        let at = (input / group * columns + output % columns) * group + input % group;
+        self.panels.as_slice()[panel + at]
     }
 }
 
@@ -150,6 +160,7 @@ impl std::fmt::Debug for Weights {
 }
 
 fn check(
+    isa: Isa,
     values: &[i8],
     layout: Layout,
     scales: &[f32],
@@ -161,6 +172,10 @@ fn check(
         if expected == got { Ok(()) } else { Err(WeightsError::Length { what, expected, got }) }
     };
     length("weights", n_inputs.max(1) * n_outputs, values.len())?;
+    let limit = max_inputs(isa);
+    if limit < n_inputs {
+        return Err(WeightsError::TooWide { limit, got: n_inputs });
+    }
     if let Layout::OutputsChannelsPositions { n_positions } = layout {
         let n_channels = n_inputs.checked_div(n_positions).unwrap_or(0);
         length("inputs of a window", n_channels * n_positions, n_inputs)?;

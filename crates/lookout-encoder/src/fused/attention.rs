@@ -78,7 +78,6 @@ fn attention(
     let mut inputs = vec![queries, keys, values];
     inputs.extend(mask);
     let kernel = Joined {
-        heads,
         shape: model.outlet_fact(last.id.into())?.shape.as_concrete().unwrap_or(&[]).into(),
         attention: Mutex::new(Attention::new(isa, heads, scale)),
     };
@@ -268,7 +267,6 @@ fn in_order(axes: [Option<usize>; 3], shape: &[usize]) -> bool {
 /// Attention over rows of all heads.
 #[derive(Debug)]
 struct Joined {
-    heads: Heads,
     shape: TVec<usize>,
     attention: Mutex<Attention>,
 }

@@ -5,118 +5,112 @@ use core::arch::x86_64::*;
 
 use super::Kernel;
 
-pub(super) const AVX2: Kernel = Kernel { rows: 4, columns: 16, tile: avx2 };
-pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, tile: avx_vnni };
-pub(super) const AVX512_VNNI: Kernel = Kernel { rows: 8, columns: 32, tile: avx512_vnni };
+pub(super) const AVX2: Kernel = Kernel { rows: 6, columns: 16, group: 2, tile: avx2 };
+pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, group: 4, tile: avx_vnni };
+pub(super) const AVX512_VNNI: Kernel = Kernel { rows: 8, columns: 32, group: 4, tile: avx512_vnni };
 
-/// One row of the tile: four inputs at `$row`, weights in `$w0` and `$w1`. Products of two inputs are
-/// added in 16 bits, which activations of 7 bits cannot overflow.
-///
-/// Written out because the compiler keeps the weights in registers and spills the sums instead.
-macro_rules! pair_row {
-    ($row:literal, $left:literal, $right:literal, $w0:literal, $w1:literal) => {
+/// Two inputs of the row at `$row` with 16 outputs.
+macro_rules! avx2_row {
+    ($row:literal, $at:literal, $left:literal, $right:literal) => {
         concat!(
-            "vpbroadcastd ymm13, dword ptr [",
+            "vpbroadcastd ymm14, dword ptr [",
             $row,
+            " + ",
+            $at,
             "]\n",
-            "vpmaddubsw ymm14, ymm13, ",
-            $w0,
-            "\n",
-            "vpmaddubsw ymm15, ymm13, ",
-            $w1,
-            "\n",
-            "vpmaddwd ymm14, ymm14, ymm8\n",
-            "vpmaddwd ymm15, ymm15, ymm8\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
             "vpaddd ",
             $left,
             ", ",
             $left,
-            ", ymm14\n",
-            "vpaddd ",
-            $right,
-            ", ",
-            $right,
             ", ymm15\n",
+            "vpaddd ",
+            $right,
+            ", ",
+            $right,
+            ", ymm14\n",
         )
     };
 }
 
-/// A 4 × 16 tile whose body is `$body`, executed once for every [`super::K_STEP`] inputs.
-macro_rules! avx2_tile {
-    ($name:ident, $($body:expr),* $(,)?) => {
-        #[target_feature(enable = "avx2")]
-        unsafe fn $name(
-            rows: *const u8,
-            stride: usize,
-            panel: *const i8,
-            n_steps: usize,
-            start: *const i32,
-            sums: *mut i32,
-        ) {
-            // SAFETY: the caller vouches for a tile's worth of everything: the loop reads 8
-            // bytes of 4 rows and 128 of the panel each time, and what it writes are registers.
-            unsafe {
-                let left = _mm256_loadu_si256(start.cast());
-                let right = _mm256_loadu_si256(start.add(8).cast());
-                let mut sum = [left, right, left, right, left, right, left, right];
-                if n_steps != 0 {
-                    asm!(
-                        // Sixteen ones of 16 bits.
-                        "vpcmpeqw ymm8, ymm8, ymm8",
-                        "vpsrlw ymm8, ymm8, 15",
-                        "2:",
-                        $($body,)*
-                        "add {row}, 8",
-                        "add {panel}, 128",
-                        "dec {n}",
-                        "jnz 2b",
-                        row = inout(reg) rows => _,
-                        panel = inout(reg) panel => _,
-                        n = inout(reg) n_steps => _,
-                        stride = in(reg) stride,
-                        stride3 = in(reg) stride * 3,
-                        inout("ymm0") sum[0],
-                        inout("ymm1") sum[1],
-                        inout("ymm2") sum[2],
-                        inout("ymm3") sum[3],
-                        inout("ymm4") sum[4],
-                        inout("ymm5") sum[5],
-                        inout("ymm6") sum[6],
-                        inout("ymm7") sum[7],
-                        out("ymm8") _,
-                        out("ymm9") _,
-                        out("ymm10") _,
-                        out("ymm11") _,
-                        out("ymm12") _,
-                        out("ymm13") _,
-                        out("ymm14") _,
-                        out("ymm15") _,
-                        options(nostack, readonly),
-                    );
-                }
-                for (i, sum) in sum.iter().enumerate() {
-                    _mm256_storeu_si256(sums.add(i * 8).cast(), *sum);
-                }
-            }
-        }
+/// Two inputs of all rows with 16 outputs, whose weights are widened to 16 bits.
+macro_rules! avx2_step {
+    ($input:literal, $weight:literal) => {
+        concat!(
+            "vpmovsxbw ymm12, xmmword ptr [{panel} + ",
+            $weight,
+            "]\n",
+            "vpmovsxbw ymm13, xmmword ptr [{panel} + ",
+            $weight,
+            " + 16]\n",
+            avx2_row!("{row}", $input, "ymm0", "ymm1"),
+            avx2_row!("{row} + {stride}", $input, "ymm2", "ymm3"),
+            avx2_row!("{row} + 2*{stride}", $input, "ymm4", "ymm5"),
+            avx2_row!("{row3}", $input, "ymm6", "ymm7"),
+            avx2_row!("{row3} + {stride}", $input, "ymm8", "ymm9"),
+            avx2_row!("{row3} + 2*{stride}", $input, "ymm10", "ymm11"),
+        )
     };
 }
 
-avx2_tile!(
-    avx2,
-    "vmovdqa ymm9, ymmword ptr [{panel}]",
-    "vmovdqa ymm10, ymmword ptr [{panel} + 32]",
-    "vmovdqa ymm11, ymmword ptr [{panel} + 64]",
-    "vmovdqa ymm12, ymmword ptr [{panel} + 96]",
-    pair_row!("{row}", "ymm0", "ymm1", "ymm9", "ymm10"),
-    pair_row!("{row} + {stride}", "ymm2", "ymm3", "ymm9", "ymm10"),
-    pair_row!("{row} + 2*{stride}", "ymm4", "ymm5", "ymm9", "ymm10"),
-    pair_row!("{row} + {stride3}", "ymm6", "ymm7", "ymm9", "ymm10"),
-    pair_row!("{row} + 4", "ymm0", "ymm1", "ymm11", "ymm12"),
-    pair_row!("{row} + {stride} + 4", "ymm2", "ymm3", "ymm11", "ymm12"),
-    pair_row!("{row} + 2*{stride} + 4", "ymm4", "ymm5", "ymm11", "ymm12"),
-    pair_row!("{row} + {stride3} + 4", "ymm6", "ymm7", "ymm11", "ymm12"),
-);
+/// 6 × 16, activations of 16 bits. Written out because the compiler spills the sums.
+#[target_feature(enable = "avx2")]
+unsafe fn avx2(
+    rows: *const u8,
+    stride: usize,
+    panel: *const i8,
+    n_steps: usize,
+    start: *const i32,
+    sums: *mut i32,
+) {
+    // SAFETY: the caller vouches for a tile's worth of everything: each time the loop reads 16
+    // bytes of 6 rows and 128 of the panel, and what it writes are registers.
+    unsafe {
+        let left = _mm256_loadu_si256(start.cast());
+        let right = _mm256_loadu_si256(start.add(8).cast());
+        let mut sum = [[left, right]; 6];
+        if n_steps != 0 {
+            asm!(
+                "2:",
+                avx2_step!("0", "0"),
+                avx2_step!("4", "32"),
+                avx2_step!("8", "64"),
+                avx2_step!("12", "96"),
+                "add {row}, 16",
+                "add {row3}, 16",
+                "add {panel}, 128",
+                "dec {n}",
+                "jnz 2b",
+                row = inout(reg) rows => _,
+                row3 = inout(reg) rows.add(stride * 3) => _,
+                panel = inout(reg) panel => _,
+                n = inout(reg) n_steps => _,
+                stride = in(reg) stride,
+                inout("ymm0") sum[0][0],
+                inout("ymm1") sum[0][1],
+                inout("ymm2") sum[1][0],
+                inout("ymm3") sum[1][1],
+                inout("ymm4") sum[2][0],
+                inout("ymm5") sum[2][1],
+                inout("ymm6") sum[3][0],
+                inout("ymm7") sum[3][1],
+                inout("ymm8") sum[4][0],
+                inout("ymm9") sum[4][1],
+                inout("ymm10") sum[5][0],
+                inout("ymm11") sum[5][1],
+                out("ymm12") _,
+                out("ymm13") _,
+                out("ymm14") _,
+                out("ymm15") _,
+                options(nostack, readonly),
+            );
+        }
+        for (i, sum) in sum.as_flattened().iter().enumerate() {
+            _mm256_storeu_si256(sums.add(i * 8).cast(), *sum);
+        }
+    }
+}
 
 #[target_feature(enable = "avx2,avxvnni")]
 unsafe fn avx_vnni(
