@@ -24,13 +24,14 @@ pub struct Attention {
     heads: Heads,
     scale: f32,
     keys: Vec<f32>,
+    values: Vec<f32>,
     scores: Vec<f32>,
 }
 
 impl Attention {
     /// `scale` multiplies the scores; usually 1/√dim.
     pub fn new(isa: Isa, heads: Heads, scale: f32) -> Self {
-        Self { isa, heads, scale, keys: Vec::new(), scores: Vec::new() }
+        Self { isa, heads, scale, keys: Vec::new(), values: Vec::new(), scores: Vec::new() }
     }
 
     /// For each head, out = softmax(scale · queries keysᵀ + mask) values.
@@ -72,6 +73,7 @@ impl Attention {
         // As wide as any instruction set's block of keys.
         let padded = n_keys.next_multiple_of(32);
         self.keys.resize(padded * self.heads.dim, 0.0);
+        self.values.resize(n_keys * self.heads.dim, 0.0);
         self.scores.resize(padded * ROWS, 0.0);
         for head in 0..self.heads.n {
             let at = head * self.heads.dim;
@@ -87,13 +89,14 @@ impl Attention {
                 stride: width,
                 scale: self.scale,
             };
-            // SAFETY: lengths were checked above; `scratch` and `scores` have room for the keys,
-            // padded to the widest block; the outputs of the heads are disjoint.
+            // SAFETY: lengths were checked above; the scratch memory has room for the keys, padded to
+            // the widest block, and the values; the outputs of the heads are disjoint.
             unsafe {
                 head_isa(
                     self.isa,
                     &part,
                     self.keys.as_mut_ptr(),
+                    self.values.as_mut_ptr(),
                     self.scores.as_mut_ptr(),
                     out[at..].as_mut_ptr(),
                 );
@@ -116,15 +119,24 @@ struct Head {
     scale: f32,
 }
 
-per_isa! { unsafe fn head_isa = attend(head: &Head, keys: *mut f32, scores: *mut f32, out: *mut f32) }
+per_isa! { unsafe fn head_isa = attend(
+    head: &Head, keys: *mut f32, values: *mut f32, scores: *mut f32, out: *mut f32,
+) }
 
 #[inline(always)]
-unsafe fn attend<V: Lanes>(head: &Head, keys: *mut f32, scores: *mut f32, out: *mut f32) {
+unsafe fn attend<V: Lanes>(
+    head: &Head,
+    keys: *mut f32,
+    values: *mut f32,
+    scores: *mut f32,
+    out: *mut f32,
+) {
     // SAFETY: the caller vouches for the shapes.
     unsafe {
         let block = 2 * V::LEN;
         let padded = head.n_keys.next_multiple_of(block);
         transpose(head, keys, block);
+        gather::<V>(head, values);
         for first in (0..head.n_queries).step_by(ROWS) {
             let n_rows = ROWS.min(head.n_queries - first);
             // The last block repeats its last row; only `n_rows` are written.
@@ -153,15 +165,15 @@ unsafe fn attend<V: Lanes>(head: &Head, keys: *mut f32, scores: *mut f32, out: *
             }
             let mut at = 0;
             while at + block <= head.dim {
-                combine::<V, 2>(head, &weights, &shares, first, n_rows, at, out);
+                combine::<V, 2>(head, values, &weights, &shares, first, n_rows, at, out);
                 at += block;
             }
             while at + V::LEN <= head.dim {
-                combine::<V, 1>(head, &weights, &shares, first, n_rows, at, out);
+                combine::<V, 1>(head, values, &weights, &shares, first, n_rows, at, out);
                 at += V::LEN;
             }
             while at < head.dim {
-                combine::<f32, 1>(head, &weights, &shares, first, n_rows, at, out);
+                combine::<f32, 1>(head, values, &weights, &shares, first, n_rows, at, out);
                 at += 1;
             }
         }
@@ -185,6 +197,24 @@ unsafe fn transpose(head: &Head, to: *mut f32, block: usize) {
                 }
             }
         }
+    }
+}
+
+/// Brings the values into blocks of channels, as wide as [`attend`] takes them together. Where they
+/// lie, rows are whole pages apart, which a cache keeps in a few of its places only.
+#[inline(always)]
+unsafe fn gather<V: Lanes>(head: &Head, to: *mut f32) {
+    let mut at = 0;
+    while at < head.dim {
+        let width = [2 * V::LEN, V::LEN, 1].into_iter().find(|it| at + it <= head.dim).unwrap_or(1);
+        for key in 0..head.n_keys {
+            // SAFETY: the caller vouches for room for `n_keys` rows of `dim` channels.
+            unsafe {
+                let from = head.values.add(key * head.stride + at);
+                to.add(at * head.n_keys + key * width).copy_from_nonoverlapping(from, width);
+            }
+        }
+        at += width;
     }
 }
 
@@ -267,6 +297,7 @@ unsafe fn soften<V: Lanes>(scores: *mut f32, n: usize) -> f32 {
 #[inline(always)]
 unsafe fn combine<V: Lanes, const COLUMNS: usize>(
     head: &Head,
+    values: *const f32,
     weights: &[*const f32; ROWS],
     shares: &[f32; ROWS],
     first: usize,
@@ -276,7 +307,12 @@ unsafe fn combine<V: Lanes, const COLUMNS: usize>(
 ) {
     // SAFETY: the caller vouches for `COLUMNS` vectors at `at` in every row.
     unsafe {
-        let sums = product::<V, COLUMNS>(weights, head.values.add(at), head.stride, head.n_keys);
+        let sums = product::<V, COLUMNS>(
+            weights,
+            values.add(at * head.n_keys),
+            COLUMNS * V::LEN,
+            head.n_keys,
+        );
         for row in 0..n_rows {
             let to = out.add((first + row) * head.stride + at);
             for (column, sum) in sums[row].iter().enumerate() {

@@ -36,15 +36,21 @@ pub(crate) struct Kernel {
     pub(crate) columns: usize,
     /// Inputs of an output that lie together in a panel.
     pub(crate) group: usize,
-    tile: Tile,
+    /// The cheapest tile for up to so many rows.
+    tile: fn(usize) -> Tile,
 }
+
+/// Tiles of rows that go through all panels together: few enough that their outputs stay in a
+/// cache from one panel to the next, many enough that a panel is worth fetching.
+const BLOCK_TILES: usize = 4;
 
 /// More sums than any tile has.
 const MAX_SUMS: usize = 512;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
-        const PORTABLE: Kernel = Kernel { rows: 2, columns: 8, group: 4, tile: portable::<2, 8> };
+        const PORTABLE: Kernel =
+            Kernel { rows: 2, columns: 8, group: 4, tile: |_| portable::<2, 8> };
         match isa.kind() {
             Kind::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
@@ -82,40 +88,46 @@ pub fn multiply(
     let n_steps = n_padded / K_STEP;
     let panel_len = n_padded * kernel.columns;
     let mut sums = Sums([0; MAX_SUMS]);
-    for (panel_idx, panel) in weights.panels.as_slice().chunks_exact(panel_len.max(1)).enumerate() {
-        let column = panel_idx * kernel.columns;
-        let n_columns = kernel.columns.min(weights.n_outputs - column);
-        for row in (0..rows.n_rows).step_by(kernel.rows) {
-            let n_rows = kernel.rows.min(rows.n_rows - row);
-            // SAFETY: `rows` has MAX_TILE_ROWS more, at least a tile, and is padded to K_STEP; panel and start are padded to the kernel's columns; `sums` holds a
-            // tile; the output's tile lies within `out`, whose length was checked.
-            unsafe {
-                (kernel.tile)(
-                    rows.bytes.as_ptr().add(row * stride),
-                    stride,
-                    panel.as_ptr(),
-                    n_steps,
-                    weights.start.as_ptr().add(column),
-                    sums.0.as_mut_ptr(),
-                );
-                finish(
-                    weights.isa,
-                    &Finish {
-                        sums: sums.0.as_ptr(),
-                        tile_columns: kernel.columns,
-                        n_rows,
-                        n_columns,
-                        row_scales: rows.scales.as_ptr().add(row),
-                        zeros: rows.zeros.as_ptr().add(row),
-                        column_sums: weights.sums.as_ptr().add(column),
-                        scales: weights.scales.as_ptr().add(column),
-                        bias: weights.bias.as_ptr().add(column),
-                        out: out.as_mut_ptr().add(row * weights.n_outputs + column),
-                        stride: weights.n_outputs,
-                    },
-                    activation,
-                    output,
-                );
+    let block = kernel.rows * BLOCK_TILES;
+    for first in (0..rows.n_rows).step_by(block) {
+        let block = first..(first + block).min(rows.n_rows);
+        let panels = weights.panels.as_slice().chunks_exact(panel_len.max(1));
+        for (panel_idx, panel) in panels.enumerate() {
+            let column = panel_idx * kernel.columns;
+            let n_columns = kernel.columns.min(weights.n_outputs - column);
+            for row in block.clone().step_by(kernel.rows) {
+                let n_rows = kernel.rows.min(rows.n_rows - row);
+                // SAFETY: `rows` has MAX_TILE_ROWS more, at least a tile, and is padded to K_STEP;
+                // panel and start are padded to the kernel's columns; `sums` holds a tile; the
+                // output's tile lies within `out`, whose length was checked.
+                unsafe {
+                    (kernel.tile)(n_rows)(
+                        rows.bytes.as_ptr().add(row * stride),
+                        stride,
+                        panel.as_ptr(),
+                        n_steps,
+                        weights.start.as_ptr().add(column),
+                        sums.0.as_mut_ptr(),
+                    );
+                    finish(
+                        weights.isa,
+                        &Finish {
+                            sums: sums.0.as_ptr(),
+                            tile_columns: kernel.columns,
+                            n_rows,
+                            n_columns,
+                            row_scales: rows.scales.as_ptr().add(row),
+                            zeros: rows.zeros.as_ptr().add(row),
+                            column_sums: weights.sums.as_ptr().add(column),
+                            scales: weights.scales.as_ptr().add(column),
+                            bias: weights.bias.as_ptr().add(column),
+                            out: out.as_mut_ptr().add(row * weights.n_outputs + column),
+                            stride: weights.n_outputs,
+                        },
+                        activation,
+                        output,
+                    );
+                }
             }
         }
     }

@@ -74,10 +74,12 @@ fn attention(
     isa: Isa,
 ) -> TractResult<Option<TypedModelPatch>> {
     let Some(found) = find(model, last)? else { return Ok(None) };
-    let Found { heads, scale, queries, keys, values, mask } = found;
+    let Found { heads, scale, n_samples, n_masks, queries, keys, values, mask } = found;
     let mut inputs = vec![queries, keys, values];
     inputs.extend(mask);
     let kernel = Joined {
+        n_samples,
+        n_masks,
         shape: model.outlet_fact(last.id.into())?.shape.as_concrete().unwrap_or(&[]).into(),
         attention: Mutex::new(Attention::new(isa, heads, scale)),
     };
@@ -91,6 +93,8 @@ fn attention(
 struct Found {
     heads: Heads,
     scale: f32,
+    n_samples: usize,
+    n_masks: usize,
     queries: OutletId,
     keys: OutletId,
     values: OutletId,
@@ -136,7 +140,9 @@ fn find(model: &TypedModel, last: &TypedNode) -> TractResult<Option<Found>> {
     };
     // In the first product the channels are summed, in the second the keys.
     let heads = Heads { n: scoring.batch.size, dim: scoring.summed.size };
-    let n_keys = scoring.right.size;
+    let (n_queries, n_keys) = (scoring.left.size, scoring.right.size);
+    let n_samples = scoring.samples.map_or(1, |it| it.size);
+    let samples = |side: fn(Role) -> Option<usize>, of: &Roles| of.samples.and_then(side);
     let is_attention = scoring.right.out == Some(*key_axis)
         && mixing.summed.size == n_keys
         && mixing.summed.left == Some(*key_axis)
@@ -144,30 +150,37 @@ fn find(model: &TypedModel, last: &TypedNode) -> TractResult<Option<Found>> {
         && mixing.batch.left == scoring.batch.out
         && mixing.left.left == scoring.left.out
         && mixing.right.size == heads.dim
-        // Rows of all heads: token, head, channel.
-        && in_order([scoring.left.left, scoring.batch.left, scoring.summed.left], q)
-        && in_order([scoring.right.right, scoring.batch.right, scoring.summed.right], k)
-        && in_order([mixing.summed.right, mixing.batch.right, mixing.right.right], v)
-        && in_order([mixing.left.out, mixing.batch.out, mixing.right.out], out);
+        && mixing.samples.map_or(1, |it| it.size) == n_samples
+        && samples(|it| it.left, &mixing) == samples(|it| it.out, &scoring)
+        // Rows of all heads: sample, token, head, channel.
+        && in_order(samples(|it| it.left, &scoring), [scoring.left.left, scoring.batch.left, scoring.summed.left], q)
+        && in_order(samples(|it| it.right, &scoring), [scoring.right.right, scoring.batch.right, scoring.summed.right], k)
+        && in_order(samples(|it| it.right, &mixing), [mixing.summed.right, mixing.batch.right, mixing.right.right], v)
+        && in_order(samples(|it| it.out, &mixing), [mixing.left.out, mixing.batch.out, mixing.right.out], out);
     if !is_attention {
         return Ok(None);
     }
+    let mut n_masks = 1;
     if let Some(mask) = mask {
-        // One for all heads, by query and key, or by key alone.
+        // One for all heads, by query and key, or by key alone; of each sample, or of all.
         let fact = model.outlet_fact(mask)?;
         let shape = fact.shape.as_concrete().unwrap_or(&[]);
-        let n_queries = scoring.left.size;
-        let side = |axis: Option<usize>| axis.and_then(|it| shape.get(it)).copied();
+        let side = |axis: Option<usize>| axis.and_then(|it| shape.get(it)).copied().unwrap_or(1);
+        let sample_axis = samples(|it| it.out, &scoring);
+        n_masks = side(sample_axis);
+        let rows = side(scoring.left.out);
         let is_plain = fact.datum_type == f32::datum_type()
-            && side(scoring.batch.out) == Some(1)
-            && side(scoring.right.out) == Some(n_keys)
+            && sample_axis < scoring.left.out
             && scoring.left.out < scoring.right.out
-            && [n_keys, n_queries * n_keys].contains(&shape.iter().product());
+            && side(scoring.right.out) == n_keys
+            && [1, n_queries].contains(&rows)
+            && [1, n_samples].contains(&n_masks)
+            && n_masks * rows * n_keys == shape.iter().product::<usize>();
         if !is_plain {
             return Ok(None);
         }
     }
-    Ok(Some(Found { heads, scale, queries, keys, values, mask }))
+    Ok(Some(Found { heads, scale, n_samples, n_masks, queries, keys, values, mask }))
 }
 
 fn shares_shape(model: &TypedModel, shares: OutletId) -> TractResult<&[usize]> {
@@ -215,9 +228,11 @@ struct Role {
     out: Option<usize>,
 }
 
-/// The axes of a product of matrices, one for each head. Axes of size 1 do not count.
+/// The axes of a product of matrices, one for each head of each sample. Axes of size 1 do not
+/// count.
 #[derive(Clone, Copy, Debug)]
 struct Roles {
+    samples: Option<Role>,
     batch: Role,
     left: Role,
     right: Role,
@@ -226,7 +241,8 @@ struct Roles {
 
 fn roles(node: &TypedNode, left: &[usize], right: &[usize]) -> Option<Roles> {
     let op = node.op_as::<EinSum>()?;
-    let mut found: [Option<Role>; 4] = [None; 4];
+    let mut batches: Vec<Role> = Vec::new();
+    let mut found: [Option<Role>; 3] = [None; 3];
     for axis in op.axes.iter_all_axes() {
         let one = |it: &TVec<usize>| match it.as_slice() {
             [] => Some(None),
@@ -238,35 +254,47 @@ fn roles(node: &TypedNode, left: &[usize], right: &[usize]) -> Option<Roles> {
         let size = sizes.into_iter().flatten().copied().max()?;
         let role = Role { size, left: l, right: r, out };
         let slot = match (l, r, out) {
-            (Some(_), Some(_), Some(_)) => 0,
-            (Some(_), None, Some(_)) => 1,
-            (None, Some(_), Some(_)) => 2,
-            (Some(_), Some(_), None) => 3,
+            (Some(_), Some(_), Some(_)) => {
+                batches.push(role);
+                continue;
+            }
+            (Some(_), None, Some(_)) => 0,
+            (None, Some(_), Some(_)) => 1,
+            (Some(_), Some(_), None) => 2,
             _ if size == 1 => continue,
             _ => return None,
         };
         match &mut found[slot] {
-            // A head of its own, or a batch of 1, stands beside the axis that counts.
+            // A batch of 1 stands beside the axis that counts.
             Some(it) if it.size == 1 => *it = role,
             Some(_) if size == 1 => {}
             Some(_) => return None,
             slot => *slot = Some(role),
         }
     }
-    let [batch, left, right, summed] = found;
-    Some(Roles { batch: batch?, left: left?, right: right?, summed: summed? })
+    // Heads lie within tokens, samples around them.
+    batches.sort_by_key(|it| it.left);
+    let batch = batches.pop()?;
+    let samples = batches.pop();
+    let [left, right, summed] = found;
+    batches.is_empty().then_some(())?;
+    Some(Roles { samples, batch, left: left?, right: right?, summed: summed? })
 }
 
-/// Whether the three axes follow each other in a tensor of this shape, all others being 1.
-fn in_order(axes: [Option<usize>; 3], shape: &[usize]) -> bool {
+/// Whether the axes follow each other in a tensor of this shape, all others being 1.
+fn in_order(first: Option<usize>, axes: [Option<usize>; 3], shape: &[usize]) -> bool {
     let [Some(a), Some(b), Some(c)] = axes else { return false };
-    let others = shape.iter().enumerate().filter(|(it, _)| ![a, b, c].contains(it));
-    a < b && b < c && others.into_iter().all(|(_, size)| *size == 1)
+    let mut others =
+        shape.iter().enumerate().filter(|(it, _)| ![a, b, c].contains(it) && first != Some(*it));
+    first.is_none_or(|it| it < a) && a < b && b < c && others.all(|(_, size)| *size == 1)
 }
 
 /// Attention over rows of all heads.
 #[derive(Debug)]
 struct Joined {
+    n_samples: usize,
+    /// 1 where the samples share their mask.
+    n_masks: usize,
     shape: TVec<usize>,
     attention: Mutex<Attention>,
 }
@@ -290,7 +318,17 @@ impl Kernel for Joined {
         // A panic leaves scratch memory only.
         let mut attention = self.attention.lock().unwrap_or_else(PoisonError::into_inner);
         filled(&self.shape, |out| {
-            attention.run(queries, keys, values, mask, out);
+            let part = |of: &[f32]| (of.len() / self.n_samples).max(1);
+            let samples =
+                queries.chunks_exact(part(queries)).zip(out.chunks_exact_mut(part(queries)));
+            let sources = keys.chunks_exact(part(keys)).zip(values.chunks_exact(part(values)));
+            for (sample, ((queries, out), (keys, values))) in samples.zip(sources).enumerate() {
+                let mask = mask.map(|it| {
+                    let len = it.len() / self.n_masks;
+                    &it[sample % self.n_masks * len..][..len]
+                });
+                attention.run(queries, keys, values, mask, out);
+            }
             Ok(())
         })
     }

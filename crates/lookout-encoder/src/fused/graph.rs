@@ -244,6 +244,20 @@ impl Graph {
         std::mem::take(&mut self.nodes).into_iter().flatten().collect()
     }
 
+    /// The same without nodes whose values nobody needs any more.
+    fn take_needed(&mut self) -> Vec<Node> {
+        let mut needed = self.outputs.clone();
+        let mut nodes = Vec::new();
+        for node in self.take_nodes().into_iter().rev() {
+            if node.outputs().iter().any(|it| needed.contains(*it)) {
+                needed.extend(node.all_inputs().into_iter().map(str::to_owned));
+                nodes.push(node);
+            }
+        }
+        nodes.reverse();
+        nodes
+    }
+
     pub(super) fn set_nodes(&mut self, nodes: Vec<Node>) {
         self.nodes = nodes.into_iter().map(Some).collect();
         self.connect();
@@ -339,7 +353,7 @@ impl Graph {
     /// The rewritten graph, and the operators that its nodes of type [`Operator::TYPE`] stand for,
     /// by number. Weights are packed here, one tensor at a time; those that are left stay ordinary.
     pub(super) fn finish(mut self, isa: Isa) -> Result<(ModelProto, Vec<Operator>), EncoderError> {
-        let nodes = self.take_nodes();
+        let nodes = self.take_needed();
         let mut operators = Vec::new();
         let mut protos = Vec::new();
         let mut used = HashSet::new();

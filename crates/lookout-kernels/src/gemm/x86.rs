@@ -3,11 +3,12 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
-use super::Kernel;
+use super::{Kernel, Tile};
 
-pub(super) const AVX2: Kernel = Kernel { rows: 6, columns: 16, group: 2, tile: avx2 };
-pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, group: 4, tile: avx_vnni };
-pub(super) const AVX512_VNNI: Kernel = Kernel { rows: 8, columns: 32, group: 4, tile: avx512_vnni };
+pub(super) const AVX2: Kernel = Kernel { rows: 6, columns: 16, group: 2, tile: avx2_tile };
+pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, group: 4, tile: |_| avx_vnni };
+pub(super) const AVX512_VNNI: Kernel =
+    Kernel { rows: 8, columns: 32, group: 4, tile: |_| avx512_vnni };
 
 /// Two inputs of the row at `$row` with 16 outputs.
 macro_rules! avx2_row {
@@ -34,81 +35,108 @@ macro_rules! avx2_row {
     };
 }
 
-/// Two inputs of all rows with 16 outputs, whose weights are widened to 16 bits.
+/// Two inputs of the rows in `$body` with 16 outputs, whose weights are widened to 16 bits.
 macro_rules! avx2_step {
-    ($input:literal, $weight:literal) => {
+    ($input:literal, $weight:literal, [$(($row:literal, $left:literal, $right:literal)),*]) => {
         concat!(
-            "vpmovsxbw ymm12, xmmword ptr [{panel} + ",
-            $weight,
-            "]\n",
-            "vpmovsxbw ymm13, xmmword ptr [{panel} + ",
-            $weight,
-            " + 16]\n",
-            avx2_row!("{row}", $input, "ymm0", "ymm1"),
-            avx2_row!("{row} + {stride}", $input, "ymm2", "ymm3"),
-            avx2_row!("{row} + 2*{stride}", $input, "ymm4", "ymm5"),
-            avx2_row!("{row3}", $input, "ymm6", "ymm7"),
-            avx2_row!("{row3} + {stride}", $input, "ymm8", "ymm9"),
-            avx2_row!("{row3} + 2*{stride}", $input, "ymm10", "ymm11"),
+            "vpmovsxbw ymm12, xmmword ptr [{panel} + ", $weight, "]\n",
+            "vpmovsxbw ymm13, xmmword ptr [{panel} + ", $weight, " + 16]\n",
+            $(avx2_row!($row, $input, $left, $right),)*
         )
     };
 }
 
-/// 6 × 16, activations of 16 bits. Written out because the compiler spills the sums.
-#[target_feature(enable = "avx2")]
-unsafe fn avx2(
-    rows: *const u8,
-    stride: usize,
-    panel: *const i8,
-    n_steps: usize,
-    start: *const i32,
-    sums: *mut i32,
-) {
-    // SAFETY: the caller vouches for a tile's worth of everything: each time the loop reads 16
-    // bytes of 6 rows and 128 of the panel, and what it writes are registers.
-    unsafe {
-        let left = _mm256_loadu_si256(start.cast());
-        let right = _mm256_loadu_si256(start.add(8).cast());
-        let mut sum = [[left, right]; 6];
-        if n_steps != 0 {
-            asm!(
-                "2:",
-                avx2_step!("0", "0"),
-                avx2_step!("4", "32"),
-                avx2_step!("8", "64"),
-                avx2_step!("12", "96"),
-                "add {row}, 16",
-                "add {row3}, 16",
-                "add {panel}, 128",
-                "dec {n}",
-                "jnz 2b",
-                row = inout(reg) rows => _,
-                row3 = inout(reg) rows.add(stride * 3) => _,
-                panel = inout(reg) panel => _,
-                n = inout(reg) n_steps => _,
-                stride = in(reg) stride,
-                inout("ymm0") sum[0][0],
-                inout("ymm1") sum[0][1],
-                inout("ymm2") sum[1][0],
-                inout("ymm3") sum[1][1],
-                inout("ymm4") sum[2][0],
-                inout("ymm5") sum[2][1],
-                inout("ymm6") sum[3][0],
-                inout("ymm7") sum[3][1],
-                inout("ymm8") sum[4][0],
-                inout("ymm9") sum[4][1],
-                inout("ymm10") sum[5][0],
-                inout("ymm11") sum[5][1],
-                out("ymm12") _,
-                out("ymm13") _,
-                out("ymm14") _,
-                out("ymm15") _,
-                options(nostack, readonly),
-            );
+/// A tile of 16 columns, activations of 16 bits. Written out because the compiler spills the sums.
+macro_rules! avx2 {
+    ($name:ident, $n:literal, $rows:tt) => {
+        #[target_feature(enable = "avx2")]
+        unsafe fn $name(
+            rows: *const u8,
+            stride: usize,
+            panel: *const i8,
+            n_steps: usize,
+            start: *const i32,
+            sums: *mut i32,
+        ) {
+            // SAFETY: the caller vouches for a tile's worth of everything: each time the loop
+            // reads 16 bytes of the rows and 128 of the panel, and what it writes are registers.
+            unsafe {
+                let left = _mm256_loadu_si256(start.cast());
+                let right = _mm256_loadu_si256(start.add(8).cast());
+                let mut sum = [[left, right]; 6];
+                if n_steps != 0 {
+                    asm!(
+                        "2:",
+                        avx2_step!("0", "0", $rows),
+                        avx2_step!("4", "32", $rows),
+                        avx2_step!("8", "64", $rows),
+                        avx2_step!("12", "96", $rows),
+                        "add {row}, 16",
+                        "add {row3}, 16",
+                        "add {panel}, 128",
+                        "dec {n}",
+                        "jnz 2b",
+                        row = inout(reg) rows => _,
+                        row3 = inout(reg) rows.wrapping_add(stride * 3) => _,
+                        panel = inout(reg) panel => _,
+                        n = inout(reg) n_steps => _,
+                        stride = in(reg) stride,
+                        inout("ymm0") sum[0][0],
+                        inout("ymm1") sum[0][1],
+                        inout("ymm2") sum[1][0],
+                        inout("ymm3") sum[1][1],
+                        inout("ymm4") sum[2][0],
+                        inout("ymm5") sum[2][1],
+                        inout("ymm6") sum[3][0],
+                        inout("ymm7") sum[3][1],
+                        inout("ymm8") sum[4][0],
+                        inout("ymm9") sum[4][1],
+                        inout("ymm10") sum[5][0],
+                        inout("ymm11") sum[5][1],
+                        out("ymm12") _,
+                        out("ymm13") _,
+                        out("ymm14") _,
+                        out("ymm15") _,
+                        options(nostack, readonly),
+                    );
+                }
+                for (i, sum) in sum[..$n].as_flattened().iter().enumerate() {
+                    _mm256_storeu_si256(sums.add(i * 8).cast(), *sum);
+                }
+            }
         }
-        for (i, sum) in sum.as_flattened().iter().enumerate() {
-            _mm256_storeu_si256(sums.add(i * 8).cast(), *sum);
-        }
+    };
+}
+
+avx2!(
+    avx2_6,
+    6,
+    [
+        ("{row}", "ymm0", "ymm1"),
+        ("{row} + {stride}", "ymm2", "ymm3"),
+        ("{row} + 2*{stride}", "ymm4", "ymm5"),
+        ("{row3}", "ymm6", "ymm7"),
+        ("{row3} + {stride}", "ymm8", "ymm9"),
+        ("{row3} + 2*{stride}", "ymm10", "ymm11")
+    ]
+);
+avx2!(
+    avx2_4,
+    4,
+    [
+        ("{row}", "ymm0", "ymm1"),
+        ("{row} + {stride}", "ymm2", "ymm3"),
+        ("{row} + 2*{stride}", "ymm4", "ymm5"),
+        ("{row3}", "ymm6", "ymm7")
+    ]
+);
+avx2!(avx2_2, 2, [("{row}", "ymm0", "ymm1"), ("{row} + {stride}", "ymm2", "ymm3")]);
+
+fn avx2_tile(n_rows: usize) -> Tile {
+    match n_rows {
+        0..=2 => avx2_2,
+        3..=4 => avx2_4,
+        _ => avx2_6,
     }
 }
 
