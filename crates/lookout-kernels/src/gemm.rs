@@ -1,5 +1,7 @@
 //! Quantized rows times packed weights.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -60,7 +62,11 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => &x86::AVX512_VNNI,
             #[cfg(target_arch = "aarch64")]
-            Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => &PORTABLE,
+            Kind::Neon => &arm::NEON,
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => &arm::NEON_DOT,
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm => &arm::NEON_I8MM,
         }
     }
 }
@@ -298,7 +304,7 @@ mod tests {
                 (state >> 33) as u32
             };
             // Extremes look for sums that saturate.
-            let weights: Vec<i8> = (0..n_inputs * n_outputs).map(|_| if extreme { if next() % 3 == 0 { -127 } else { 127 } } else { ((next() % 255) as i32 - 127) as i8 }).collect();
+            let weights: Vec<i8> = (0..n_inputs * n_outputs).map(|_| if extreme { if next() % 3 == 0 { -128 } else { 127 } } else { ((next() % 255) as i32 - 127) as i8 }).collect();
             let values: Vec<f32> = (0..n_rows * n_inputs).map(|_| if extreme { if next() % 3 == 0 { -1.0 } else { 1.0 } } else { next() as f32 / 1e9 - 1.0 }).collect();
             let scales: Vec<f32> = (0..n_outputs).map(|_| (next() % 100) as f32 * 0.01).collect();
             let bias: Vec<f32> = (0..n_outputs).map(|_| (next() % 100) as f32 - 50.0).collect();

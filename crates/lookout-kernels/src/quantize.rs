@@ -9,7 +9,7 @@ pub(crate) const K_STEP: usize = 8;
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
-/// numbers from 0 to 255, or 2047 where the kernel takes 16 bits. A row's steps reach from its least to its greatest entry, 0
+/// numbers from 0 to 255, to 254 on 64-bit ARM, or to 2047 where the kernel takes 16 bits. A row's steps reach from its least to its greatest entry, 0
 /// among them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
@@ -124,7 +124,12 @@ impl Rows {
 /// The greatest step of a quantized activation. Sums of 32 bits hold it times 127 for
 /// [`max_inputs`].
 pub(crate) fn steps(isa: Isa) -> f32 {
-    if width(isa) == 2 { 2047.0 } else { 255.0 }
+    match width(isa) {
+        2 => 2047.0,
+        // Within ±127, so that two products with a weight of 8 bits fit 16.
+        _ if cfg!(target_arch = "aarch64") => 254.0,
+        _ => 255.0,
+    }
 }
 
 /// The most inputs of a layer whose sums surely fit 32 bits.
@@ -143,7 +148,7 @@ pub(crate) fn width(isa: Isa) -> usize {
 }
 
 /// What a byte is less than its step: x86 multiplies unsigned by signed bytes, ARM signed by signed.
-pub(crate) const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 128 } else { 0 };
+pub(crate) const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 127 } else { 0 };
 
 per_isa! {
     #[expect(clippy::too_many_arguments, reason = "raw parts of slices")]
