@@ -9,8 +9,8 @@ pub(crate) const K_STEP: usize = 8;
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
-/// numbers from 0 to 255, to 254 on 64-bit ARM, or to 2047 where the kernel takes 16 bits. A row's steps reach from its least to its greatest entry, 0
-/// among them, which is exact.
+/// numbers from 0 to 255, to 254 on 64-bit ARM, or to 2047 where the kernel takes 16 bits. A row's
+/// steps reach from its least to its greatest entry, 0 among them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
 #[derive(Debug)]
