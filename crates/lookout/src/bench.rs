@@ -1,5 +1,7 @@
 //! `lookout models bench`: what a picture costs on this machine.
 
+use std::io::{self, BufRead};
+
 use anyhow::{Context, bail};
 use cpu_time::ProcessTime;
 use lookout_encoder::{Bundle, Golden, ImageTower, Isa, Runtime, preprocess};
@@ -25,9 +27,25 @@ struct Report {
     peak_mib: Option<u64>,
 }
 
+/// The answer to one line of standard input.
+#[derive(Serialize)]
+struct Round {
+    /// CPU time of each picture, encoder only.
+    cpu_ms: Vec<f64>,
+}
+
+/// Pictures of one round at most.
+const MAX_ROUND: u32 = 100_000;
+
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    let report = measure(args)?;
-    if args.json {
+    let mut subject = Subject::load(args)?;
+    if args.paced {
+        subject.paced()?;
+    } else {
+        subject.pictures(args.pictures)?;
+    }
+    let report = subject.report()?;
+    if args.json || args.paced {
         return Ok(output::json_line(&report)?);
     }
     let Report { run_by, load_ms, pictures, cpu_ms_min, cpu_ms_median, .. } = &report;
@@ -43,50 +61,91 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure(args: &BenchArgs) -> anyhow::Result<Report> {
-    memory::loading();
-    let model = assets::model_dir(args.model.as_deref())?;
-    let bundle = Bundle::open(&model)?;
-    let runtime = match &args.kernels {
-        None => Runtime::cpu(),
-        Some(name) => match Isa::named(name) {
-            Some(isa) => Runtime::cpu_with(isa),
-            None => {
-                let here: Vec<&str> = Isa::available().map(Isa::name).collect();
-                bail!("--kernels must be one of {} on this machine, got {name:?}", here.join(", "));
-            }
-        },
-    };
-    let start = ProcessTime::now();
-    let mut tower = ImageTower::load_on(&bundle, &runtime, 1)?;
-    let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    memory::steady();
+/// A loaded tower, its pictures, and what was measured so far.
+struct Subject {
+    tower: ImageTower,
+    golden: Golden,
+    inputs: Vec<Vec<f32>>,
+    load_ms: f64,
+    times_ms: Vec<f64>,
+}
 
-    let golden = Golden::open(&bundle)?;
-    let mut inputs = Vec::new();
-    for name in golden.picture_names().take(8) {
-        let picture = engine::read(&bundle.pictures_dir().join(name))?;
-        inputs.push(preprocess(&picture, tower.rule())?);
-    }
-    let first = inputs.first().context("the bundle has no sample pictures")?;
-    tower.encode_values(first)?;
-    let mut times = Vec::new();
-    for values in inputs.iter().cycle().take(args.pictures as usize) {
+impl Subject {
+    fn load(args: &BenchArgs) -> anyhow::Result<Self> {
+        memory::loading();
+        let model = assets::model_dir(args.model.as_deref())?;
+        let bundle = Bundle::open(&model)?;
+        let runtime = match &args.kernels {
+            None => Runtime::cpu(),
+            Some(name) => match Isa::named(name) {
+                Some(isa) => Runtime::cpu_with(isa),
+                None => {
+                    let here: Vec<&str> = Isa::available().map(Isa::name).collect();
+                    let here = here.join(", ");
+                    bail!("--kernels must be one of {here} on this machine, got {name:?}");
+                }
+            },
+        };
         let start = ProcessTime::now();
-        tower.encode_values(values)?;
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        let mut tower = ImageTower::load_on(&bundle, &runtime, 1)?;
+        let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        memory::steady();
+
+        let golden = Golden::open(&bundle)?;
+        let mut inputs = Vec::new();
+        for name in golden.picture_names().take(8) {
+            let picture = engine::read(&bundle.pictures_dir().join(name))?;
+            inputs.push(preprocess(&picture, tower.rule())?);
+        }
+        let first = inputs.first().context("the bundle has no sample pictures")?;
+        tower.encode_values(first)?;
+        Ok(Self { tower, golden, inputs, load_ms, times_ms: Vec::new() })
     }
-    times.sort_by(f64::total_cmp);
-    let checks = golden.check_pictures(&mut tower, inputs.len(), |path| Ok(engine::read(path)?));
-    let cosine_min = checks.ok().and_then(|it| it.iter().map(|it| it.cosine).reduce(f64::min));
-    Ok(Report {
-        run_by: tower.describe(),
-        load_ms,
-        pictures: times.len(),
-        cpu_ms_min: times.first().copied().unwrap_or_default(),
-        cpu_ms_median: times.get(times.len() / 2).copied().unwrap_or_default(),
-        cosine_min,
-        resident_mib: memory::status_mib("VmRSS"),
-        peak_mib: memory::status_mib("VmHWM"),
-    })
+
+    /// Runs `n` pictures; gives their CPU times.
+    fn pictures(&mut self, n: u32) -> anyhow::Result<Vec<f64>> {
+        let mut times_ms = Vec::new();
+        for values in self.inputs.iter().cycle().take(n as usize) {
+            let start = ProcessTime::now();
+            self.tower.encode_values(values)?;
+            times_ms.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        self.times_ms.extend(&times_ms);
+        Ok(times_ms)
+    }
+
+    /// Runs as many pictures as each line of standard input says, until it ends. An empty answer
+    /// comes first: the tower is loaded.
+    fn paced(&mut self) -> anyhow::Result<()> {
+        output::json_line(&Round { cpu_ms: Vec::new() })?;
+        for line in io::stdin().lock().lines() {
+            let line = line.context("standard input broke off")?;
+            let n = line.trim().parse().ok().filter(|it| (1..=MAX_ROUND).contains(it));
+            let n = n.with_context(|| {
+                format!("a line must be a number of pictures, 1 to {MAX_ROUND}, got {line:?}")
+            })?;
+            let cpu_ms = self.pictures(n)?;
+            output::json_line(&Round { cpu_ms })?;
+        }
+        Ok(())
+    }
+
+    fn report(mut self) -> anyhow::Result<Report> {
+        let (resident_mib, peak_mib) = (memory::status_mib("VmRSS"), memory::status_mib("VmHWM"));
+        let n = self.inputs.len();
+        let checks =
+            self.golden.check_pictures(&mut self.tower, n, |path| Ok(engine::read(path)?))?;
+        let times = &mut self.times_ms;
+        times.sort_by(f64::total_cmp);
+        Ok(Report {
+            run_by: self.tower.describe(),
+            load_ms: self.load_ms,
+            pictures: times.len(),
+            cpu_ms_min: times.first().copied().unwrap_or_default(),
+            cpu_ms_median: times.get(times.len() / 2).copied().unwrap_or_default(),
+            cosine_min: checks.iter().map(|it| it.cosine).reduce(f64::min),
+            resident_mib,
+            peak_mib,
+        })
+    }
 }

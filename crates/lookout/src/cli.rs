@@ -264,6 +264,10 @@ pub(crate) struct BenchArgs {
     /// Kernels to use, such as avx2 or portable [default: the fastest here]
     #[arg(long, value_name = "SET")]
     pub(crate) kernels: Option<String>,
+    /// Take numbers of pictures from standard input, one a line, and answer each with the CPU times as
+    /// JSON; for measuring in turns with another program
+    #[arg(long, conflicts_with = "pictures")]
+    pub(crate) paced: bool,
     /// One JSON object instead of text
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,7 +1,8 @@
-//! From a clean clone to a running demo or a passed gate, with one command each.
+//! From a clean clone to a running demo, a passed gate or a measured encoder, with one command each.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "automation speaks to its user")]
 
+mod bench;
 mod gate;
 mod needs;
 
@@ -49,6 +50,29 @@ other selections have other features and build large dependencies again.")]
         #[command(flatten)]
         install: Install,
     },
+    /// Measure against other programs
+    Bench {
+        #[command(subcommand)]
+        what: Bench,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The image encoder against onnxruntime, both in turns on one thread
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench encoder --yes                     all four models
+  cargo xtask bench encoder --models starter,tiny16 --rounds 30
+
+The first run installs onnxruntime from PyPI into target/bench and makes models there (some 2 GB,
+ten minutes). Run it on a quiet machine: the load average is printed with the figures.")]
+    Encoder {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::EncoderArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +93,10 @@ fn main() -> ExitCode {
         Verb::Demo { install, args } => demo(install.agreed(), &args),
         Verb::Test { install } => {
             needs::provide(Need::FOR_TEST, install.agreed()).and_then(|()| gate::run(root()))
+        }
+        Verb::Bench { what: Bench::Encoder { install, args } } => {
+            needs::provide(Need::FOR_BENCH, install.agreed())
+                .and_then(|()| bench::encoder(root(), &args))
         }
     };
     match result {

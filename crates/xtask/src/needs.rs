@@ -32,6 +32,8 @@ impl Need {
     /// To pass the gate.
     pub(crate) const FOR_TEST: &[&Self] =
         &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &MOSQUITTO, &RUSTFMT, &CLIPPY];
+    /// To measure against onnxruntime.
+    pub(crate) const FOR_BENCH: &[&Self] = &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &PYTHON];
 }
 
 const C_COMPILER: Need = Need {
@@ -57,6 +59,12 @@ const MOSQUITTO: Need = Need {
     why: "tests speak to a real broker",
     is_there: has_mosquitto,
     from: Source::Apt("mosquitto"),
+};
+const PYTHON: Need = Need {
+    what: "Python with virtual environments",
+    why: "onnxruntime is set up in one",
+    is_there: || runs("python3", &["-c", "import ensurepip, venv"]),
+    from: Source::Apt("python3-venv"),
 };
 const RUSTFMT: Need = Need {
     what: "rustfmt",
