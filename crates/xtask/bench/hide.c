@@ -56,10 +56,10 @@ static void set_cpuid(unsigned long allowed) {
 
 // Answers a CPUID that faulted; any other fault takes its ordinary course when it is met again.
 static void answer(int signal_number, siginfo_t *info, void *context) {
-    (void)info;
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     const uint8_t *code = (const uint8_t *)registers[REG_RIP];
-    if (code[0] != 0x0f || code[1] != 0xa2) {
+    // An instruction that faulted by itself was fetched, so it can be read.
+    if (info->si_code != SI_KERNEL || code[0] != 0x0f || code[1] != 0xa2) {
         signal(signal_number, SIG_DFL);
         return;
     }

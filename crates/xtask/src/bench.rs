@@ -141,7 +141,7 @@ fn measure(
             .arg(folder.join(file))
             .arg(folder.join("inputs.npy"))
             .arg(folder.join("embeddings.npy"));
-        let kernels = format!("{operators}; MLAS {}", machine.mlas(setting));
+        let kernels = format!("{operators}; MLAS {}", machine.mlas(setting, name == "float"));
         contestants.push(Contestant::start(&name, Some(kernels), theirs)?);
     }
     compete(&mut contestants, args.rounds, args.pictures)?;

@@ -114,10 +114,11 @@ impl Contestant {
 
     /// What ran: library, operators, instruction set.
     pub(crate) fn run_by(&self) -> anyhow::Result<String> {
-        let run_by = &self.report()?.run_by;
+        let Report { run_by, holds_amx, .. } = self.report()?;
+        let amx = if *holds_amx { ", AMX granted" } else { "" };
         Ok(match &self.kernels {
             None => run_by.clone(),
-            Some(kernels) => format!("{run_by}: {kernels}"),
+            Some(kernels) => format!("{run_by}: {kernels}{amx}"),
         })
     }
 

@@ -100,25 +100,26 @@ impl Machine {
         lines
     }
 
-    /// The instruction set that onnxruntime's matrix library takes for int8 by its own rule, from
+    /// The instruction set that onnxruntime's matrix library takes by its own rule, AMX aside, from
     /// what it is left to see. Its choice cannot be asked for.
-    pub(crate) fn mlas(&self, setting: Setting) -> &'static str {
-        let order = [
-            ("amx_int8", "amx"),
-            ("avx512_vnni", "avx512-vnni"),
-            ("avx_vnni", "avx-vnni"),
-            ("avx512bw", "avx512"),
-            ("avx2", "avx2"),
-            ("i8mm", "neon-i8mm"),
-            ("asimddp", "neon-dotprod"),
-            ("asimd", "neon"),
-        ];
-        let first = match setting {
-            Setting::Everything | Setting::WithAmx => 0,
-            Setting::WithoutAmx => 1,
-            Setting::Avx2Only => 4,
+    pub(crate) fn mlas(&self, setting: Setting, is_float: bool) -> &'static str {
+        let order: &[(&str, &str)] = if is_float {
+            &[("avx512f", "avx512"), ("avx2", "avx2"), ("asimd", "neon")]
+        } else {
+            &[
+                ("avx512_vnni", "avx512-vnni"),
+                ("avx_vnni", "avx-vnni"),
+                ("avx512bw", "avx512"),
+                ("avx2", "avx2"),
+                ("i8mm", "neon-i8mm"),
+                ("asimddp", "neon-dotprod"),
+                ("asimd", "neon"),
+            ]
         };
-        let seen = order.iter().skip(first).find(|(flag, _)| self.has(flag));
+        let is_hidden = |name: &str| {
+            setting == Setting::Avx2Only && (name.contains("vnni") || name.contains("512"))
+        };
+        let seen = order.iter().find(|(flag, name)| self.has(flag) && !is_hidden(name));
         seen.map_or("portable", |(_, name)| name)
     }
 
@@ -158,11 +159,11 @@ mod tests {
         let server = with("avx2 avx512f avx512bw avx512_vnni amx_tile amx_int8");
         let [gate, avx2, whole] = server.settings() else { panic!("three rows") };
         assert_eq!(gate.hides(), Some("amx"));
-        assert_eq!(server.mlas(*gate), "avx512-vnni");
+        assert_eq!(server.mlas(*gate, false), "avx512-vnni");
+        assert_eq!(server.mlas(*gate, true), "avx512");
         assert_eq!(avx2.hides(), Some("avx2"));
-        assert_eq!(server.mlas(*avx2), "avx2");
+        assert_eq!(server.mlas(*avx2, false), "avx2");
         assert_eq!(whole.hides(), None);
-        assert_eq!(server.mlas(*whole), "amx");
         assert!(server.missing_rows().is_empty());
     }
 
@@ -171,7 +172,7 @@ mod tests {
         let box_ = with("fma avx2");
         assert_eq!((box_.name.as_str(), box_.cores), ("Some CPU: fast", 2));
         assert_eq!(box_.settings(), [Setting::Everything]);
-        assert_eq!(box_.mlas(Setting::Everything), "avx2");
+        assert_eq!(box_.mlas(Setting::Everything, false), "avx2");
         assert_eq!(box_.missing_rows().len(), 2);
     }
 
@@ -179,8 +180,8 @@ mod tests {
     fn a_machine_between_has_two_rows() {
         let desktop = with("avx2 avx_vnni");
         assert_eq!(desktop.settings(), [Setting::Everything, Setting::Avx2Only]);
-        assert_eq!(desktop.mlas(Setting::Everything), "avx-vnni");
-        assert_eq!(desktop.mlas(Setting::Avx2Only), "avx2");
+        assert_eq!(desktop.mlas(Setting::Everything, false), "avx-vnni");
+        assert_eq!(desktop.mlas(Setting::Avx2Only, false), "avx2");
         assert_eq!(desktop.missing_rows().len(), 1);
     }
 }
