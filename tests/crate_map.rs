@@ -11,6 +11,7 @@ const ALL: &[&str] = &[
     "lookout-config",
     "lookout-core",
     "lookout-encoder",
+    "lookout-hub",
     "lookout-index",
     "lookout-pipeline",
     "lookout-publish",
@@ -23,6 +24,8 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-capture", CORE),
     ("lookout-config", CORE),
     ("lookout-encoder", &["lookout-core", "lookout-kernels"]),
+    ("lookout-encoder", CORE),
+    ("lookout-hub", &[]),
     ("lookout-index", CORE),
     ("lookout-kernels", &[]),
     ("lookout-pipeline", CORE),
@@ -43,6 +46,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("tract-core", &["lookout-encoder"]),
     ("tract-cuda", &["lookout-encoder"]),
     ("tract-onnx", &["lookout-encoder"]),
+    ("ureq", &["lookout-hub"]),
 ];
 
 #[test]

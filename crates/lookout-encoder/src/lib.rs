@@ -26,7 +26,10 @@ pub use bundle::Bundle;
 pub use error::{BoxError, EncoderError, Fault};
 pub use golden::{Golden, SampleCheck};
 pub use image_tower::ImageTower;
-pub use import::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport, import};
+pub use import::{
+    ImportFiles, ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport, WantedFile,
+    external_data, import,
+};
 
 pub use lookout_kernels::Isa;
 pub use manifest::DecisionDefaults;

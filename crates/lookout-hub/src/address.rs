@@ -68,6 +68,12 @@ impl Endpoint {
     }
 }
 
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = HubError;
 
@@ -186,7 +192,8 @@ impl FromStr for Token {
 
 /// A path that leads to a file below the folder it is joined to, whatever the hub says.
 pub(crate) fn check_path(path: &str) -> Result<(), HubError> {
-    let is_good = |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
+    let is_good =
+        |part: &str| !matches!(part, "" | "." | "..") && !part.eq_ignore_ascii_case(".git");
     let is_plain = !path.chars().any(|it| it.is_control() || it == '\\');
     if path.len() <= MAX_PATH_BYTES && is_plain && path.split('/').all(is_good) {
         return Ok(());
@@ -216,8 +223,18 @@ mod tests {
     #[test]
     fn names_that_leave_their_place_are_refused() {
         for path in [
-            "../x", "a/../x", "/etc/passwd", "a//b", "a/", "./a", "a\\b", "a\0b", "a\nb", "",
-            ".git/config", "..",
+            "../x",
+            "a/../x",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            "./a",
+            "a\\b",
+            "a\0b",
+            "a\nb",
+            "",
+            ".git/config",
+            "..",
         ] {
             assert!(check_path(path).is_err(), "{path:?}");
         }
@@ -240,8 +257,14 @@ mod tests {
     #[test]
     fn an_endpoint_is_an_address_without_secrets() {
         for text in [
-            "", "hub", "ftp://hub", "https://", "https://me:pw@hub", "https://hub?x=1",
-            "https://hub/#x", "file:///etc",
+            "",
+            "hub",
+            "ftp://hub",
+            "https://",
+            "https://me:pw@hub",
+            "https://hub?x=1",
+            "https://hub/#x",
+            "file:///etc",
         ] {
             assert!(text.parse::<Endpoint>().is_err(), "{text:?}");
         }

@@ -82,7 +82,8 @@ impl Hub {
             found.certs.iter().map(|it| Certificate::from_der(it).to_owned()).collect();
         if roots.is_empty() && endpoint.origin().is_https() {
             let reasons: Vec<String> = found.errors.iter().map(ToString::to_string).collect();
-            let reason = if reasons.is_empty() { "none found".to_owned() } else { reasons.join("; ") };
+            let reason =
+                if reasons.is_empty() { "none found".to_owned() } else { reasons.join("; ") };
             return Err(HubError::NoRoots { reason });
         }
         let tls = TlsConfig::builder()
@@ -148,11 +149,7 @@ impl Hub {
         Err(HubError::Answer { url, what: "the answer", rule, got: "another".to_owned() })
     }
 
-    fn checked(
-        &self,
-        url: &str,
-        reply: ureq::http::Response<Body>,
-    ) -> Result<Reply, HubError> {
+    fn checked(&self, url: &str, reply: ureq::http::Response<Body>) -> Result<Reply, HubError> {
         let (head, body) = reply.into_parts();
         let url = without_query(url).to_owned();
         let status = head.status;
@@ -207,7 +204,8 @@ impl Hub {
 /// Where a redirect leads. It never leads out of TLS.
 fn next(url: &str, origin: &Origin, headers: &HeaderMap) -> Result<String, HubError> {
     let shown = without_query(url).to_owned();
-    let location = headers.get(header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let location =
+        headers.get(header::LOCATION).and_then(|it| it.to_str().ok()).unwrap_or_default();
     let next = if location.starts_with('/') && !location.starts_with("//") {
         let scheme_end = url.find("://").map_or(0, |it| it + 3);
         let host_end = url[scheme_end..].find('/').map_or(url.len(), |it| it + scheme_end);

@@ -12,8 +12,6 @@ mod download;
 mod error;
 mod listing;
 mod tensors;
-#[cfg(test)]
-mod tests;
 
 pub use address::{Endpoint, RepoId, Revision, Token};
 pub use client::{Hub, Timeouts};

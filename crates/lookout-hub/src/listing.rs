@@ -119,7 +119,12 @@ impl Hub {
         }
         if let Some(url) = page {
             let rule = format!("at most {MAX_PAGES} pages long");
-            return Err(HubError::Answer { url, what: "the listing", rule, got: "more".to_owned() });
+            return Err(HubError::Answer {
+                url,
+                what: "the listing",
+                rule,
+                got: "more".to_owned(),
+            });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Repo { id: id.clone(), commit, files })

@@ -42,7 +42,7 @@ pub(crate) enum Verb {
     /// Build, inspect and search caption indexes
     #[command(subcommand)]
     Index(IndexVerb),
-    /// Import and check model bundles
+    /// Get, import and check models
     #[command(subcommand)]
     Models(ModelsVerb),
     /// Read one V4L2 camera and write its frames to standard output (started by `run`)
@@ -233,6 +233,20 @@ pub(crate) enum ModelsVerb {
         after_help = "Examples:\n  lookout models verify\n  lookout models verify models/other\n  lookout models verify --device cuda"
     )]
     Verify(VerifyArgs),
+    /// Fetch from a model hub the files that `models import` reads
+    #[command(after_help = "\
+Examples:
+  lookout models get OWNER/clip-vit-base-patch32
+  lookout models get OWNER/siglip --revision v2 --output ~/hub/siglip
+  lookout models get OWNER/gated --token-file ~/.config/hub-token
+  lookout models get OWNER/clip --endpoint https://hub.example.org
+
+Graphs, tokenizer, configuration and README are fetched, and of the weights the logit scale alone.
+A download that was interrupted goes on when the command is run again. A file is kept only if its hash
+is the one that the hub lists. The environment variable HF_ENDPOINT names another hub where --endpoint
+does not; HTTPS_PROXY and NO_PROXY are heeded. A token is read from a file alone, and goes to the hub's
+own host alone. The command to run next is printed at the end.")]
+    Get(GetArgs),
     /// Make a bundle with int8 weights from a folder of float ONNX exports
     #[command(after_help = "\
 Examples:
@@ -274,6 +288,34 @@ pub(crate) struct BenchArgs {
     /// Folder of the bundle [default: the starter bundle that came with the program]
     #[arg(value_name = "DIR")]
     pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GetArgs {
+    /// Branch, tag or commit
+    #[arg(long, value_name = "REV", default_value = "main")]
+    pub(crate) revision: String,
+    /// Folder to fetch into, made if it is not there [default: the repository's name without owner]
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) output: Option<PathBuf>,
+    /// Address of the hub [default: HF_ENDPOINT, else https://huggingface.co]
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint: Option<String>,
+    /// File with an access token, for private and gated repositories
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Replace files in the folder that are not the hub's
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print nothing but errors
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) quiet: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The repository, such as OWNER/NAME
+    #[arg(value_name = "REPO")]
+    pub(crate) repo: String,
 }
 
 #[derive(Debug, Args)]

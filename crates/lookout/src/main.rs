@@ -10,6 +10,7 @@ mod demo;
 mod embed;
 mod engine;
 mod failure;
+mod get;
 mod import;
 mod index;
 mod memory;
@@ -75,6 +76,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Index(IndexVerb::Info(args)) => index::info(args),
         Verb::Index(IndexVerb::Search(args)) => index::search(args),
         Verb::Models(ModelsVerb::Verify(args)) => models::verify(args),
+        Verb::Models(ModelsVerb::Get(args)) => get::run(args),
         Verb::Models(ModelsVerb::Import(args)) => import::run(args),
 
         Verb::Models(ModelsVerb::Bench(args)) => bench::run(args),

@@ -24,6 +24,7 @@ fn every_verb_has_examples() {
         &["index", "info"],
         &["index", "search"],
         &["models", "verify"],
+        &["models", "get"],
     ] {
         let help = help(args);
         let (_, examples) =

@@ -8,7 +8,7 @@ use crate::bundle::read_file;
 use crate::{EncoderError, Fault};
 
 /// The largest JSON file of settings, in bytes.
-const MAX_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_BYTES: u64 = 4 << 20;
 
 /// Everything wrong with a folder, gathered while it is read.
 #[derive(Default)]

@@ -15,6 +15,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tower;
+mod wanted;
 mod write;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use lookout_core::Picture;
 use crate::BoxError;
 use crate::golden::SampleCheck;
 
+pub use wanted::{ImportFiles, WantedFile, external_data};
 pub use write::import;
 
 /// What to import, and what its files do not say.

@@ -15,14 +15,15 @@ use super::json::{Faults, Object, count, number};
 use super::pixels::Pixels;
 use super::scalars::{self, Scalars};
 use super::tower::{Half, Tower};
+use super::wanted;
 use crate::bundle::read_file;
 use crate::manifest::{Clean, Pad, TokenizerKind};
 use crate::{EncoderError, clip_bpe};
 
 /// The largest file of a tokenizer, in bytes.
-const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_TOKENIZER_BYTES: u64 = 64 << 20;
 /// The largest README, in bytes.
-const MAX_README_BYTES: u64 = 4 << 20;
+pub(crate) const MAX_README_BYTES: u64 = 4 << 20;
 
 /// What a folder says, all of it checked.
 pub(crate) struct Source {
@@ -115,7 +116,7 @@ impl Source {
                 &["text_embeds", "pooler_output", "embedding"],
             ),
         };
-        let both = one_of(dir, "the whole model", &["model.onnx", "onnx/model.onnx"], faults);
+        let both = one_of(dir, "the whole model", &wanted::BOTH_TOWERS, faults);
         let mut tower = |half: Half, role: &str, names: &[&str], outputs: &[&str]| {
             let before = faults.0.len();
             let own = one_of(dir, role, names, faults);
@@ -128,30 +129,8 @@ impl Source {
             };
             Tower::open(dir, &name, half, outputs, faults)
         };
-        let image = tower(
-            Half::Image,
-            "the image tower",
-            &[
-                "vision_model.onnx",
-                "onnx/vision_model.onnx",
-                "visual.onnx",
-                "onnx/visual.onnx",
-                "visual/model.onnx",
-            ],
-            image_outputs,
-        )?;
-        let text = tower(
-            Half::Text,
-            "the text tower",
-            &[
-                "text_model.onnx",
-                "onnx/text_model.onnx",
-                "textual.onnx",
-                "onnx/textual.onnx",
-                "textual/model.onnx",
-            ],
-            text_outputs,
-        )?;
+        let image = tower(Half::Image, "the image tower", &wanted::IMAGE_TOWERS, image_outputs)?;
+        let text = tower(Half::Text, "the text tower", &wanted::TEXT_TOWERS, text_outputs)?;
         let Some(settings) = settings else { return Ok(None) };
         let scalars = scalars(dir, given, family, both.as_deref(), faults)?;
         let tokens = Tokenizer::read(dir, &settings, text.as_ref(), faults)?;
@@ -282,7 +261,7 @@ impl Tokenizer {
         text: Option<&Tower>,
         faults: &mut Faults,
     ) -> Result<Option<Self>, EncoderError> {
-        let folders = ["", "textual/"];
+        let folders = wanted::TOKENIZER_FOLDERS;
         let find = |name: &str| {
             folders.iter().map(|it| format!("{it}{name}")).find(|it| dir.join(it).exists())
         };
@@ -394,7 +373,7 @@ fn scalars(
     let needs_bias = family == Family::Siglip;
     let mut found = Scalars { scale: given.logit_scale, bias: given.logit_bias };
     let is_complete = |it: &Scalars| it.scale.is_some() && (it.bias.is_some() || !needs_bias);
-    for name in ["open_clip_model.safetensors", "model.safetensors"] {
+    for name in wanted::WEIGHTS {
         let path = dir.join(name);
         if is_complete(&found) || !path.exists() {
             continue;

@@ -16,9 +16,9 @@ use crate::EncoderError;
 use crate::bundle::{hex, open_file};
 
 /// The largest ONNX file, in bytes: what protobuf can hold.
-const MAX_FILE_BYTES: u64 = (2 << 30) - 1;
+pub(crate) const MAX_FILE_BYTES: u64 = (2 << 30) - 1;
 /// The largest file of external data, in bytes.
-const MAX_OUTSIDE_BYTES: u64 = 64 << 30;
+pub(crate) const MAX_OUTSIDE_BYTES: u64 = 64 << 30;
 
 /// An ONNX file whose graph is in memory while its large tensors are not.
 ///
@@ -70,7 +70,35 @@ impl OnnxFile {
         Self::read(path, Some(sha256))
     }
 
+    /// The plain names of the files that the file at `path` has external data in, whether they are
+    /// there or not.
+    pub(crate) fn outside_names(path: &Path) -> Result<BTreeSet<String>, EncoderError> {
+        let (_, _, marked) = Self::parse(path, None)?;
+        let mut names = BTreeSet::new();
+        for Marked { name, bytes, place } in marked {
+            if let Place::Outside(entries) = place {
+                names.insert(location(path, &name, &entries, bytes)?.0);
+            }
+        }
+        Ok(names)
+    }
+
     fn read(path: &Path, expected: Option<&str>) -> Result<Self, EncoderError> {
+        let (model, main, marked) = Self::parse(path, expected)?;
+        let payloads = Self::place(main, marked)?;
+        let mut onnx = Self { model, payloads };
+        // Small tensors are in the graph, wherever the file has them.
+        let small = onnx.payloads.table.iter().filter(|it| it.1.len < PAYLOAD_BYTES);
+        let small: BTreeSet<String> = small.map(|it| it.0.clone()).collect();
+        onnx.take_inline_where(|it| small.contains(it))?;
+        Ok(onnx)
+    }
+
+    /// The graph, the file, and the tensors that are in this file or another.
+    fn parse(
+        path: &Path,
+        expected: Option<&str>,
+    ) -> Result<(ModelProto, Source, Vec<Marked>), EncoderError> {
         let file = open_file(path, MAX_FILE_BYTES)?;
         let read_error = |source| EncoderError::Read { path: path.to_owned(), source };
         let len = file.metadata().map_err(read_error)?.len();
@@ -98,13 +126,7 @@ impl OnnxFile {
         let main = Source { path: path.to_owned(), name: String::new(), file, sha256 };
         let mut table = Table::new(path);
         let marked = table.collect(&mut model, &payloads)?;
-        let payloads = Self::place(main, marked)?;
-        let mut onnx = Self { model, payloads };
-        // Small tensors are in the graph, wherever the file has them.
-        let small = onnx.payloads.table.iter().filter(|it| it.1.len < PAYLOAD_BYTES);
-        let small: BTreeSet<String> = small.map(|it| it.0.clone()).collect();
-        onnx.take_inline_where(|it| small.contains(it))?;
-        Ok(onnx)
+        Ok((model, main, marked))
     }
 
     /// Opens the files of external data and hashes them.

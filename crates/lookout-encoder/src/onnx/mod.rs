@@ -7,5 +7,5 @@ mod tests;
 mod wire;
 mod write;
 
-pub(crate) use file::{OnnxFile, Payloads, fault};
+pub(crate) use file::{MAX_FILE_BYTES, MAX_OUTSIDE_BYTES, OnnxFile, Payloads, fault};
 pub(crate) use write::{OnnxWriter, Written};

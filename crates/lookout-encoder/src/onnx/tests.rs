@@ -228,6 +228,23 @@ fn tensors_in_other_files_are_hashed_and_read_like_those_inside() {
 }
 
 #[test]
+fn files_of_external_data_are_named_though_they_are_away() {
+    let (dir, onnx) = external(vec![
+        outside("late", 1000, &[("location", "model.onnx.data"), ("offset", "8000")]),
+        outside("few", 2, &[("location", "other.data")]),
+        floats("inside", 1000, 0),
+    ]);
+    assert!(onnx.is_err(), "one of them is not there");
+    fs::remove_file(dir.path().join("model.onnx.data")).unwrap();
+    let names = OnnxFile::outside_names(&dir.path().join("model.onnx")).unwrap();
+    assert_eq!(names.into_iter().collect::<Vec<_>>(), ["model.onnx.data", "other.data"]);
+
+    let (dir, _) = external(vec![outside("weight", 2, &[("location", "../secret")])]);
+    let err = OnnxFile::outside_names(&dir.path().join("model.onnx")).unwrap_err();
+    assert!(err.to_string().contains("plain name of a file"), "{err}");
+}
+
+#[test]
 fn external_data_cannot_lead_elsewhere() {
     let here = "the plain name of a file in the model's folder";
     for (entries, message) in [
