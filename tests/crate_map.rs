@@ -24,7 +24,6 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-capture", CORE),
     ("lookout-config", CORE),
     ("lookout-encoder", &["lookout-core", "lookout-kernels"]),
-    ("lookout-encoder", CORE),
     ("lookout-hub", &[]),
     ("lookout-index", CORE),
     ("lookout-kernels", &[]),
