@@ -50,7 +50,7 @@ impl Activation {
                 Self::GeluTanh => {
                     // 1 + tanh(y) is 2 σ(2y).
                     let cube = x.mul(x).mul_add(V::splat(0.044_715), V::splat(1.0)).mul(x);
-                    x.mul(sigmoid(cube.mul(V::splat(1.595_769_1))))
+                    x.mul(sigmoid(cube.mul(V::splat(1.595_769))))
                 }
                 Self::QuickGelu => x.mul(sigmoid(x.mul(V::splat(1.702)))),
                 Self::Silu => x.mul(sigmoid(x)),

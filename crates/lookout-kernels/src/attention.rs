@@ -153,27 +153,27 @@ unsafe fn attend<V: Lanes>(
                     right.mul(scale).store(to.add(V::LEN));
                 }
             }
-            let mut shares = [0.0; ROWS];
-            let mut weights = [scores.cast_const(); ROWS];
-            for row in 0..ROWS {
+            let mut block_rows =
+                Block { weights: [scores.cast_const(); ROWS], shares: [0.0; ROWS], first, n_rows };
+            for (row, weights) in block_rows.weights.iter_mut().enumerate() {
+                *weights = scores.add(row * padded);
+            }
+            for (row, share) in block_rows.shares.iter_mut().enumerate().take(n_rows) {
                 let scores = scores.add(row * padded);
-                weights[row] = scores;
-                if row < n_rows {
-                    mask_row(head, first + row, scores);
-                    shares[row] = 1.0 / soften::<V>(scores, head.n_keys);
-                }
+                mask_row(head, first + row, scores);
+                *share = 1.0 / soften::<V>(scores, head.n_keys);
             }
             let mut at = 0;
             while at + block <= head.dim {
-                combine::<V, 2>(head, values, &weights, &shares, first, n_rows, at, out);
+                combine::<V, 2>(head, values, &block_rows, at, out);
                 at += block;
             }
             while at + V::LEN <= head.dim {
-                combine::<V, 1>(head, values, &weights, &shares, first, n_rows, at, out);
+                combine::<V, 1>(head, values, &block_rows, at, out);
                 at += V::LEN;
             }
             while at < head.dim {
-                combine::<f32, 1>(head, values, &weights, &shares, first, n_rows, at, out);
+                combine::<f32, 1>(head, values, &block_rows, at, out);
                 at += 1;
             }
         }
@@ -294,29 +294,35 @@ unsafe fn soften<V: Lanes>(scores: *mut f32, n: usize) -> f32 {
     }
 }
 
+/// Query rows from `first` on, with e^score of each key and what these must be divided by.
+struct Block {
+    weights: [*const f32; ROWS],
+    /// 1 / the sum of a row's weights.
+    shares: [f32; ROWS],
+    first: usize,
+    n_rows: usize,
+}
+
 #[inline(always)]
 unsafe fn combine<V: Lanes, const COLUMNS: usize>(
     head: &Head,
     values: *const f32,
-    weights: &[*const f32; ROWS],
-    shares: &[f32; ROWS],
-    first: usize,
-    n_rows: usize,
+    block: &Block,
     at: usize,
     out: *mut f32,
 ) {
     // SAFETY: the caller vouches for `COLUMNS` vectors at `at` in every row.
     unsafe {
         let sums = product::<V, COLUMNS>(
-            weights,
+            &block.weights,
             values.add(at * head.n_keys),
             COLUMNS * V::LEN,
             head.n_keys,
         );
-        for row in 0..n_rows {
-            let to = out.add((first + row) * head.stride + at);
-            for (column, sum) in sums[row].iter().enumerate() {
-                sum.mul(V::splat(shares[row])).store(to.add(column * V::LEN));
+        for (row, (sums, share)) in sums.iter().zip(block.shares).enumerate().take(block.n_rows) {
+            let to = out.add((block.first + row) * head.stride + at);
+            for (column, sum) in sums.iter().enumerate() {
+                sum.mul(V::splat(share)).store(to.add(column * V::LEN));
             }
         }
     }

@@ -401,10 +401,10 @@ impl FloatConv {
         for first in (0..n_out).step_by(ROWS) {
             let n_rows = ROWS.min(n_out - first);
             let mut patches = [self.patches.as_ptr(); ROWS];
-            for row in 0..n_rows {
+            for (row, to) in patches.iter_mut().enumerate().take(n_rows) {
                 let at = first + row;
                 if is_pixel {
-                    patches[row] = picture[at * n_inputs..(at + 1) * n_inputs].as_ptr();
+                    *to = picture[at * n_inputs..(at + 1) * n_inputs].as_ptr();
                     continue;
                 }
                 let patch = &mut self.patches[row * n_inputs..(row + 1) * n_inputs];
@@ -415,7 +415,7 @@ impl FloatConv {
                     [at / self.window.out[1], at % self.window.out[1]],
                     patch,
                 );
-                patches[row] = patch.as_ptr();
+                *to = patch.as_ptr();
             }
             let out = &mut out[first * self.bias.len()..(first + n_rows) * self.bias.len()];
             // SAFETY: each patch has `n_inputs` entries, the first one where there are fewer than
@@ -486,8 +486,8 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
         let n_outputs = conv.bias.len();
         let sums =
             product::<V, COLUMNS>(patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
-        for row in 0..n_rows {
-            for (column, sum) in sums[row].iter().enumerate() {
+        for (row, sums) in sums.iter().enumerate().take(n_rows) {
+            for (column, sum) in sums.iter().enumerate() {
                 let at = at + column * V::LEN;
                 let value = sum.add(V::load(conv.bias.as_ptr().add(at)));
                 conv.activation.on(value).store(out.add(row * n_outputs + at));

@@ -104,9 +104,9 @@ impl Weights {
             packed.bias[..n_outputs].copy_from_slice(bias);
         }
         let mut column = vec![0; n_padded];
+        packed.scales[..n_outputs].copy_from_slice(scales);
         for output in 0..n_outputs {
             source.column(output, &mut column);
-            packed.scales[output] = scales[output];
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
             packed.start[output] = i32::from(SHIFT) * sum;
             #[expect(clippy::cast_precision_loss, reason = "no layer has 2^17 inputs")]

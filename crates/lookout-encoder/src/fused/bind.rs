@@ -46,7 +46,7 @@ fn matmul(graph: &Graph, node: &NodeProto) -> Bound {
 }
 
 fn gemm(graph: &Graph, node: &NodeProto) -> Bound {
-    let float = |name| attr(node, name).is_none_or(|it| it.f == 1.0);
+    let float = |name| attr(node, name).is_none_or(|it| it.f.to_bits() == 1f32.to_bits());
     if !float("alpha") || !float("beta") || int(node, "transA", 0) != 0 {
         return Ok(None);
     }

@@ -11,6 +11,9 @@ use super::graph::{Graph, Kind, attr};
 /// Gelu by the error function has 5 operators, by tanh up to 9.
 const MAX_NODES: usize = 10;
 
+/// So far out that only a function without a bound goes along.
+const FAR: f64 = 1e4;
+
 /// Where cones and activations are compared.
 const POINTS: [f64; 11] = [-7.0, -3.5, -2.9, -1.3, -0.4, 0.0, 0.3, 1.1, 2.7, 5.5, 7.0];
 
@@ -93,10 +96,10 @@ fn compare(graph: &Graph, nodes: &[usize], last: usize, input: &str) -> Option<A
         let exact = |(x, got): (&f64, &f64)| (formula(*activation, *x) - got).abs() < 1e-5;
         POINTS.iter().zip(&values).all(exact)
     };
-    let (low, high) = (at(-1e4)?, at(1e4)?);
+    let (low, high) = (at(-FAR)?, at(FAR)?);
     #[expect(clippy::cast_possible_truncation, reason = "bounds are floats in the file")]
     let bound =
-        |value: f64, infinite: f32| if value.abs() == 1e4 { infinite } else { value as f32 };
+        |value: f64, infinite: f32| if FAR <= value.abs() { infinite } else { value as f32 };
     let clamp =
         Activation::Clamp { low: bound(low, f32::NEG_INFINITY), high: bound(high, f32::INFINITY) };
     let known = [

@@ -317,7 +317,7 @@ impl Importer<'_> {
         for path in self.options.pictures.iter().chain(&self.options.notices) {
             let bytes = read_file(path, MAX_SAMPLE_BYTES)?;
             let name = path.file_name().unwrap_or_default();
-            self.write(&Path::new(PICTURES_DIR).join(name), &bytes)?;
+            self.write(Path::new(PICTURES_DIR).join(name), &bytes)?;
         }
         Ok(())
     }
