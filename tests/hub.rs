@@ -120,7 +120,8 @@ impl FakeHub {
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if !answer.headers.iter().any(|it| it.0 == "Content-Length") {
+        let has_length = ["Content-Length", "Transfer-Encoding"];
+        if !answer.headers.iter().any(|it| has_length.contains(&it.0)) {
             head.push_str(&format!("Content-Length: {}\r\n", answer.body.len()));
         }
         head.push_str("\r\n");
