@@ -1,6 +1,5 @@
 //! Devices and batches: one bundle, the same embeddings wherever and however many at once.
 
-use std::error::Error;
 use std::fs;
 use std::path::Path;
 
@@ -96,10 +95,6 @@ fn every_device_agrees_with_the_goldens_or_says_what_to_do() {
             Ok(runtime) => runtime,
             Err(error) => {
                 assert!(!matches!(device, Device::Auto | Device::Cpu), "{error}");
-                println!(
-                    "{device}: {error}: {}",
-                    error.source().map_or(String::new(), |it| it.to_string())
-                );
                 let text = error.to_string();
                 assert!(text.contains(&format!("device \"{device}\"")), "{text}");
                 assert!(text.ends_with("or choose device \"cpu\""), "{text}");
@@ -110,8 +105,6 @@ fn every_device_agrees_with_the_goldens_or_says_what_to_do() {
         let mut checks = golden.check_pictures(&mut images, 3, read).unwrap();
         let mut texts = TextTower::load_on(&bundle, &runtime, 8).unwrap();
         checks.extend(golden.check_texts(&mut texts, 20).unwrap());
-        let lowest = checks.iter().map(|it| it.cosine).fold(f64::INFINITY, f64::min);
-        println!("{device}: {}, lowest cosine {lowest:.7}", images.describe());
         for check in checks {
             check.ensure().unwrap_or_else(|error| panic!("{device}: {error}"));
         }
