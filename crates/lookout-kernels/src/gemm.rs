@@ -270,6 +270,14 @@ unsafe fn portable<const ROWS: usize, const COLUMNS: usize>(
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::needless_range_loop,
+    reason = "small made-up numbers, by position as the formulae have them"
+)]
 mod tests {
     use super::*;
     use crate::Layout;

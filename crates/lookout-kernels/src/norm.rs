@@ -90,6 +90,14 @@ unsafe fn sum<V: Lanes>(values: *const f32, n: usize, mean: f32, squares: bool) 
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::needless_range_loop,
+    reason = "small made-up numbers, by position as the formulae have them"
+)]
 mod tests {
     use super::*;
 

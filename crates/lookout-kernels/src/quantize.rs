@@ -256,6 +256,14 @@ unsafe fn range<V: Lanes>(from: *const f32, k: usize) -> (f32, f32) {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    clippy::needless_range_loop,
+    reason = "small made-up numbers, by position as the formulae have them"
+)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
