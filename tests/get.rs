@@ -198,6 +198,8 @@ fn every_export_that_is_fetched_has_what_an_import_reads() {
             it != "expected.json" && !is_unread
         });
         assert_eq!(place.there(), expected, "{name}");
+        // Weights of which a part came have no hash, and are no file of the hub.
+        expected.retain(|it| !it.ends_with(".safetensors"));
         assert_eq!(ran.json()[0]["files"].as_u64().unwrap(), expected.len() as u64, "{name}");
     }
 }

@@ -103,6 +103,9 @@ fn start_logging(verb: &Verb) -> Result<(), Failure> {
              list of crate=level, got {level:?}: {error}"
         )])
     })?;
+    // At trace level the HTTP client logs what it sends byte by byte, an access token included.
+    let dump = "ureq_proto::util=off".parse().map_err(anyhow::Error::from)?;
+    let filter = filter.add_directive(dump);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
