@@ -26,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Directive;
 
 use crate::cli::{Cli, IndexVerb, ModelsVerb, Verb};
 use crate::failure::Failure;
@@ -104,7 +105,7 @@ fn start_logging(verb: &Verb) -> Result<(), Failure> {
         )])
     })?;
     // At trace level the HTTP client logs what it sends byte by byte, an access token included.
-    let dump = "ureq_proto::util=off".parse().map_err(anyhow::Error::from)?;
+    let dump = "ureq_proto::util=off".parse::<Directive>().map_err(anyhow::Error::from)?;
     let filter = filter.add_directive(dump);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
