@@ -1,6 +1,6 @@
 //! Activations to 8 bits, row by row, at the time they are known.
 
-use crate::isa::{Isa, Kind, per_isa};
+use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
 
 /// Rows are padded to a multiple of this many entries, so that no kernel has a tail.
@@ -142,7 +142,7 @@ pub(crate) fn max_inputs(isa: Isa) -> usize {
 pub(crate) fn width(isa: Isa) -> usize {
     match isa.kind() {
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => 2,
+        crate::isa::Kind::Avx2 => 2,
         _ => 1,
     }
 }

@@ -8,9 +8,37 @@ use core::arch::asm;
 
 use super::Kernel;
 
-pub(super) const NEON: Kernel = Kernel { rows: 4, columns: 8, group: 4, tile: neon };
-pub(super) const NEON_DOT: Kernel = Kernel { rows: 8, columns: 8, group: 4, tile: neon_dot };
-pub(super) const NEON_I8MM: Kernel = Kernel { rows: 8, columns: 8, group: 8, tile: neon_i8mm };
+pub(super) const NEON: Kernel = Kernel {
+    rows: 4,
+    columns: 8,
+    group: 4,
+    tile: |n_rows| match n_rows {
+        0 | 1 => neon::<1>,
+        2 => neon::<2>,
+        _ => neon::<4>,
+    },
+};
+pub(super) const NEON_DOT: Kernel = Kernel {
+    rows: 8,
+    columns: 8,
+    group: 4,
+    tile: |n_rows| match n_rows {
+        0 | 1 => neon_dot::<1>,
+        2 => neon_dot::<2>,
+        3 | 4 => neon_dot::<4>,
+        _ => neon_dot::<8>,
+    },
+};
+pub(super) const NEON_I8MM: Kernel = Kernel {
+    rows: 8,
+    columns: 8,
+    group: 8,
+    tile: |n_rows| match n_rows {
+        0..=2 => neon_i8mm::<1>,
+        3 | 4 => neon_i8mm::<2>,
+        _ => neon_i8mm::<4>,
+    },
+};
 
 /// The panel's weights of eight inputs: 8 bytes for each of 8 outputs.
 #[inline]
@@ -25,7 +53,7 @@ unsafe fn weights(panel: *const i8, step: usize) -> [int8x16_t; 4] {
 
 /// Two products are added in 16 bits, which they never leave: 2 · 127 · 128 < 2^15.
 #[target_feature(enable = "neon")]
-unsafe fn neon(
+unsafe fn neon<const ROWS: usize>(
     rows: *const u8,
     stride: usize,
     panel: *const i8,
@@ -36,7 +64,7 @@ unsafe fn neon(
     // SAFETY: the caller vouches for a tile's worth of everything.
     unsafe {
         // Two sums for each output, side by side: of the inputs 0, 1, 4, 5 and of the others.
-        let mut sum = [[vdupq_n_s32(0); 4]; 4];
+        let mut sum = [[vdupq_n_s32(0); 4]; ROWS];
         for step in 0..n_steps {
             let [w0, w1, w2, w3] = weights(panel, step);
             for (row, sum) in sum.iter_mut().enumerate() {
@@ -96,7 +124,7 @@ macro_rules! dot {
 }
 
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn neon_dot(
+unsafe fn neon_dot<const ROWS: usize>(
     rows: *const u8,
     stride: usize,
     panel: *const i8,
@@ -107,10 +135,10 @@ unsafe fn neon_dot(
     // SAFETY: the caller vouches for a tile's worth of everything and for the instructions;
     // these touch registers only.
     unsafe {
-        let mut sum = [[vld1q_s32(start), vld1q_s32(start.add(4))]; 8];
+        let mut sum = [[vld1q_s32(start), vld1q_s32(start.add(4))]; ROWS];
         for step in 0..n_steps {
             let [w0, w1, w2, w3] = weights(panel, step);
-            let mut inputs = [vdup_n_s8(0); 8];
+            let mut inputs = [vdup_n_s8(0); ROWS];
             for (row, inputs) in inputs.iter_mut().enumerate() {
                 *inputs = vld1_s8(rows.add(row * stride + step * 8).cast());
             }
@@ -130,9 +158,9 @@ unsafe fn neon_dot(
     }
 }
 
-/// The panel has the eight inputs of an output side by side.
+/// 2 · `PAIRS` rows. The panel has the eight inputs of an output side by side.
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn neon_i8mm(
+unsafe fn neon_i8mm<const PAIRS: usize>(
     rows: *const u8,
     stride: usize,
     panel: *const i8,
@@ -144,10 +172,10 @@ unsafe fn neon_i8mm(
     // these touch registers only.
     unsafe {
         // Each is a tile of 2 rows × 2 outputs.
-        let mut sum = [[vdupq_n_s32(0); 4]; 4];
+        let mut sum = [[vdupq_n_s32(0); 4]; PAIRS];
         for step in 0..n_steps {
             let weights = weights(panel, step);
-            let mut inputs = [vdupq_n_s8(0); 4];
+            let mut inputs = [vdupq_n_s8(0); PAIRS];
             for (pair, inputs) in inputs.iter_mut().enumerate() {
                 let row = rows.add(pair * 2 * stride + step * 8).cast::<i8>();
                 *inputs = vcombine_s8(vld1_s8(row), vld1_s8(row.add(stride)));
