@@ -234,7 +234,7 @@ pub enum EncoderError {
     },
     /// An embedding differs from the golden one.
     #[error(
-        "the embedding of {sample:?} must have a cosine of at least {min_cosine} to its golden value, got {cosine}; this machine computes the model wrongly, or the bundle is damaged"
+        "the embedding of {sample:?} must have a cosine of at least {min_cosine} to its golden value, got {cosine}; this machine computes the model wrongly, or the bundle is damaged (run by {run_by}; processor: {cpu})"
     )]
     GoldenMismatch {
         /// The text, or the picture's file.
@@ -243,6 +243,10 @@ pub enum EncoderError {
         min_cosine: f64,
         /// The cosine found.
         cosine: f64,
+        /// What computed it, with its kernels.
+        run_by: String,
+        /// The processor's features.
+        cpu: String,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lookout_core::{Embedding, Picture};
+use lookout_kernels::Isa;
 use serde::Deserialize;
 
 use crate::{BoxError, Bundle, EncoderError, ImageTower, TextTower};
@@ -29,8 +30,10 @@ pub struct SampleCheck {
     pub sample: String,
     /// Cosine between the embedding computed here and the golden one.
     pub cosine: f64,
-    /// The least cosine that the bundle allows.
+    /// The least cosine that the bundle allows, less what rounded activations may cost.
     pub min_cosine: f64,
+    /// What computed it.
+    pub run_by: String,
 }
 
 impl SampleCheck {
@@ -44,8 +47,9 @@ impl SampleCheck {
         if self.passed() {
             return Ok(());
         }
-        let Self { sample, cosine, min_cosine } = self;
-        Err(EncoderError::GoldenMismatch { sample, min_cosine, cosine })
+        let Self { sample, cosine, min_cosine, run_by } = self;
+        let cpu = Isa::cpu_features();
+        Err(EncoderError::GoldenMismatch { sample, min_cosine, cosine, run_by, cpu })
     }
 }
 
@@ -90,7 +94,7 @@ impl Golden {
             let path = self.pictures_dir.join(&sample.name);
             let picture = read_picture(&path)
                 .map_err(|source| EncoderError::SamplePicture { path, source })?;
-            Ok(self.compare(sample, &tower.encode(&picture)?))
+            Ok(self.compare(sample, &tower.encode(&picture)?, tower.noise(), tower.describe()))
         };
         self.pictures.iter().take(n).map(check).collect()
     }
@@ -104,12 +108,20 @@ impl Golden {
         let samples = &self.texts[..n.min(self.texts.len())];
         let texts: Vec<&str> = samples.iter().map(|it| it.name.as_str()).collect();
         let embeddings = tower.encode_texts(&texts)?;
-        Ok(samples.iter().zip(&embeddings).map(|(it, got)| self.compare(it, got)).collect())
+        let check = |(sample, got)| self.compare(sample, got, tower.noise(), tower.describe());
+        Ok(samples.iter().zip(&embeddings).map(check).collect())
     }
 
-    fn compare(&self, sample: &Sample, embedding: &Embedding) -> SampleCheck {
+    fn compare(
+        &self,
+        sample: &Sample,
+        embedding: &Embedding,
+        noise: f64,
+        run_by: String,
+    ) -> SampleCheck {
         let cosine = sample.embedding.cosine(embedding);
-        SampleCheck { sample: sample.name.clone(), cosine, min_cosine: self.min_cosine }
+        let min_cosine = (self.min_cosine.acos() + noise).cos();
+        SampleCheck { sample: sample.name.clone(), cosine, min_cosine, run_by }
     }
 }
 

@@ -34,6 +34,7 @@ impl ImageTower {
             output: spec.output.clone(),
             dimension: bundle.dimension(),
             rows,
+            has_outliers: false,
         };
         Ok(Self { model: runtime.load(bundle, &spec.file, signature)?, rule })
     }
@@ -48,6 +49,10 @@ impl ImageTower {
     pub fn encode_values(&mut self, values: &[f32]) -> Result<Embedding, EncoderError> {
         let mut embeddings = self.model.run(&[Input::F32(values)], 1)?;
         Ok(embeddings.swap_remove(0))
+    }
+
+    pub(crate) fn noise(&self) -> f64 {
+        self.model.noise()
     }
 
     /// What computes it, for people.

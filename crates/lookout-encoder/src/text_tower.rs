@@ -40,9 +40,14 @@ impl TextTower {
             output: spec.output.clone(),
             dimension: bundle.dimension(),
             rows,
+            has_outliers: true,
         };
         let model = runtime.load(bundle, &spec.file, signature)?;
         Ok(Self { model, tokens, has_mask: spec.mask_input.is_some() })
+    }
+
+    pub(crate) fn noise(&self) -> f64 {
+        self.model.noise()
     }
 
     /// What computes it, for people.

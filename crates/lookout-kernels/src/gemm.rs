@@ -52,7 +52,7 @@ const MAX_SUMS: usize = 512;
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
         const PORTABLE: Kernel =
-            Kernel { rows: 2, columns: 8, group: 4, tile: |_| portable::<2, 8> };
+            Kernel { rows: 2, columns: 8, group: 2, tile: |_| portable::<2, 8> };
         match isa.kind() {
             Kind::Portable => &PORTABLE,
             #[cfg(target_arch = "x86_64")]
@@ -250,18 +250,15 @@ unsafe fn portable<const ROWS: usize, const COLUMNS: usize>(
             for (column, sum) in sum.iter_mut().enumerate() {
                 *sum = start.add(column).read();
             }
-            for four in 0..n_steps * (K_STEP / 4) {
+            let row_steps = rows.add(row * stride).cast::<u16>();
+            for pair in 0..n_steps * (K_STEP / 2) {
+                let inputs =
+                    [0, 1].map(|k| i32::from(row_steps.add(pair * 2 + k).read_unaligned()));
+                let weights = panel.add(pair * COLUMNS * 2);
                 for (column, sum) in sum.iter_mut().enumerate() {
-                    for k in 0..4 {
-                        let byte = rows.add(row * stride + four * 4 + k).read();
-                        let input = if cfg!(target_arch = "aarch64") {
-                            i32::from(byte.cast_signed())
-                        } else {
-                            i32::from(byte)
-                        };
-                        *sum +=
-                            input * i32::from(panel.add((four * COLUMNS + column) * 4 + k).read());
-                    }
+                    let weights = weights.add(column * 2);
+                    *sum += inputs[0] * i32::from(weights.read())
+                        + inputs[1] * i32::from(weights.add(1).read());
                 }
             }
             sums.add(row * COLUMNS).cast::<[i32; COLUMNS]>().write(sum);

@@ -40,6 +40,45 @@ impl Isa {
         Kind::ALL.iter().filter(|it| it.runs_here()).map(|it| Self(*it))
     }
 
+    /// The fastest instruction set of this machine whose activations have 11 bits, for models with
+    /// outliers that 8 bits would drown: those of text.
+    pub fn precise() -> Self {
+        Self::available().find(|it| it.activation_bits() == 11).unwrap_or(Self::PORTABLE)
+    }
+
+    /// Bits of a quantized activation: 8 or 11.
+    pub fn activation_bits(self) -> u32 {
+        if crate::quantize::width(self) == 2 { 11 } else { 8 }
+    }
+
+    /// Features of this machine's processor that kernels ask for or could ask for, by name.
+    pub fn cpu_features() -> String {
+        let mut features: Vec<&str> = vec![std::env::consts::ARCH];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let known = [
+                ("avx2", is_x86_feature_detected!("avx2")),
+                ("fma", is_x86_feature_detected!("fma")),
+                ("avxvnni", is_x86_feature_detected!("avxvnni")),
+                ("avx512f", is_x86_feature_detected!("avx512f")),
+                ("avx512bw", is_x86_feature_detected!("avx512bw")),
+                ("avx512vl", is_x86_feature_detected!("avx512vl")),
+                ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
+            ];
+            features.extend(known.iter().filter(|it| it.1).map(|it| it.0));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            let known = [
+                ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+                ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+                ("i8mm", std::arch::is_aarch64_feature_detected!("i8mm")),
+            ];
+            features.extend(known.iter().filter(|it| it.1).map(|it| it.0));
+        }
+        features.join(" ")
+    }
+
     /// The instruction set of this [`Isa::name`], if this machine has it.
     pub fn named(name: &str) -> Option<Self> {
         Self::available().find(|it| it.name() == name)

@@ -16,7 +16,7 @@ pub(crate) const MAX_TILE_ROWS: usize = 16;
 #[derive(Debug)]
 pub struct Rows {
     pub(crate) isa: Isa,
-    /// Steps less [`SHIFT`], each of [`width`] bytes.
+    /// Steps less [`shift`], each of [`width`] bytes.
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Vec<f32>,
     pub(crate) zeros: Vec<f32>,
@@ -101,10 +101,10 @@ impl Rows {
         // The cast saturates, and a zero is a step.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
         let zero = self.zeros.first().map_or(0, |it| *it as u16);
-        zero.wrapping_sub(u16::from(SHIFT)).to_le_bytes()
+        zero.wrapping_sub(u16::from(shift(self.isa))).to_le_bytes()
     }
 
-    /// The step at `channel` of `row`, less [`SHIFT`].
+    /// The step at `channel` of `row`.
     #[cfg(test)]
     pub(crate) fn step(&self, row: usize, channel: usize) -> i32 {
         let at = row * self.stride() + channel * width(self.isa);
@@ -138,17 +138,24 @@ pub(crate) fn max_inputs(isa: Isa) -> usize {
 }
 
 /// Bytes of a quantized activation. AVX2 without VNNI can only add products of 8 bits in 16, where
-/// they overflow; on products of 16 bits it is as fast, and exact.
+/// they overflow; on products of 16 bits it is as fast, and exact. Portable code has no reason to do
+/// with fewer.
 pub(crate) fn width(isa: Isa) -> usize {
     match isa.kind() {
+        crate::isa::Kind::Portable => 2,
         #[cfg(target_arch = "x86_64")]
         crate::isa::Kind::Avx2 => 2,
         _ => 1,
     }
 }
 
-/// What a byte is less than its step: x86 multiplies unsigned by signed bytes, ARM signed by signed.
-pub(crate) const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 127 } else { 0 };
+/// What a quantized activation is less than its step.
+pub(crate) fn shift(isa: Isa) -> u8 {
+    if width(isa) == 2 { 0 } else { SHIFT }
+}
+
+/// The same for bytes: x86 multiplies unsigned by signed bytes, ARM signed by signed.
+const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 127 } else { 0 };
 
 per_isa! {
     #[expect(clippy::too_many_arguments, reason = "raw parts of slices")]

@@ -2,7 +2,7 @@
 
 use crate::gemm::Kernel;
 use crate::isa::Isa;
-use crate::quantize::{K_STEP, SHIFT, max_inputs};
+use crate::quantize::{K_STEP, max_inputs, shift};
 
 /// The order of a weight matrix of `n_inputs` × `n_outputs` in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Weights {
         for output in 0..n_outputs {
             source.column(output, &mut column);
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
-            packed.start[output] = i32::from(SHIFT) * sum;
+            packed.start[output] = i32::from(shift(isa)) * sum;
             #[expect(clippy::cast_precision_loss, reason = "no layer has 2^17 inputs")]
             let sum = sum as f32;
             packed.sums[output] = sum;

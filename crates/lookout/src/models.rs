@@ -25,7 +25,7 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         checks(&model, args.device.device).map_err(anyhow::Error::from)?;
     let n_failed = checks.iter().filter(|it| !it.passed()).count();
     for check in &checks {
-        let SampleCheck { sample, cosine, min_cosine } = check;
+        let SampleCheck { sample, cosine, min_cosine, .. } = check;
         let (cosine, min_cosine, passed) = (*cosine, *min_cosine, check.passed());
         if args.json {
             output::json_line(&Line { sample, cosine, min_cosine, passed })?;

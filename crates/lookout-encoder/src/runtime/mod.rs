@@ -48,6 +48,12 @@ pub(crate) trait Session: Send {
 
     /// What computes it, kernels included where they are known; for people.
     fn describe(&self) -> String;
+
+    /// How far, in radians, its embeddings may turn from what the file's weights say because it
+    /// rounds activations.
+    fn noise(&self) -> f64 {
+        0.0
+    }
 }
 
 /// What a model must take and give. The first axis of everything counts rows: pictures or texts.
@@ -59,6 +65,8 @@ pub(crate) struct Signature {
     pub(crate) dimension: usize,
     /// Rows of one run; at least 1.
     pub(crate) rows: usize,
+    /// Whether activations have outliers that 8 bits would drown.
+    pub(crate) has_outliers: bool,
 }
 
 /// One input of a [`Signature`].
@@ -198,6 +206,11 @@ impl Model {
     /// What computes it, for people.
     pub(crate) fn describe(&self) -> String {
         self.session.describe()
+    }
+
+    /// How far, in radians, an embedding may be off.
+    pub(crate) fn noise(&self) -> f64 {
+        self.session.noise()
     }
 
     /// The embeddings of the first `n` rows.

@@ -30,6 +30,7 @@ pub(crate) struct TractSession {
     runnable: Box<dyn Runnable>,
     shapes: Vec<Vec<usize>>,
     description: String,
+    noise: f64,
 }
 
 impl TractSession {
@@ -48,7 +49,12 @@ impl TractSession {
             return Err(EncoderError::OutputShape { path, expected, got });
         }
         let shapes = signature.inputs.iter().map(|it| it.shape.clone()).collect();
-        Ok(Self { path, runnable, shapes, description })
+        Ok(Self { path, runnable, shapes, description, noise: 0.0 })
+    }
+
+    /// The same, with activations that are rounded.
+    pub(crate) fn with_noise(self, noise: f64) -> Self {
+        Self { noise, ..self }
     }
 }
 
@@ -70,5 +76,9 @@ impl Session for TractSession {
 
     fn describe(&self) -> String {
         self.description.clone()
+    }
+
+    fn noise(&self) -> f64 {
+        self.noise
     }
 }
