@@ -298,7 +298,7 @@ pub(crate) struct GetArgs {
     /// Folder to fetch into, made if it is not there [default: the repository's name without owner]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) output: Option<PathBuf>,
-    /// Address of the hub [default: HF_ENDPOINT, else https://huggingface.co]
+    /// Address of the hub [default: HF_ENDPOINT, else the public hub at huggingface.co]
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
     /// File with an access token, for private and gated repositories

@@ -1,6 +1,6 @@
 //! The operators that tract runs for us.
 //!
-//! Each is an [`Kernel`]: what it makes of shapes, and of values. [`Fused`] makes a tract operator
+//! Each is a [`Kernel`]: what it makes of shapes, and of values. [`Operator`] makes a tract operator
 //! of any of them.
 
 use std::cell::RefCell;
