@@ -15,6 +15,9 @@ use crate::EncoderError;
 /// tract's.
 const MAX_FLOAT_WEIGHTS: usize = 1 << 14;
 
+/// The most inputs of a layer that every kernel can add up; layers of more are tract's.
+const MAX_INPUTS: usize = 8192;
+
 pub(super) fn bind(graph: &mut Graph) -> Result<(), EncoderError> {
     for idx in 0..graph.n_nodes() {
         let Some(Node { kind: Kind::Onnx(node), .. }) = graph.node(idx) else { continue };
@@ -25,8 +28,8 @@ pub(super) fn bind(graph: &mut Graph) -> Result<(), EncoderError> {
             "Gather" => gather(graph, node)?,
             _ => None,
         };
-        if let Some((kind, input)) = kind {
-            let (inputs, output) = (vec![input], node.output[0].clone());
+        if let (Some((kind, input)), [output]) = (kind, node.output.as_slice()) {
+            let (inputs, output) = (vec![input], output.clone());
             graph.replace(idx, Node { kind, inputs, output }, &[]);
         }
     }
@@ -42,7 +45,7 @@ fn matmul(graph: &Graph, node: &NodeProto) -> Bound {
     let (n_inputs, layout) =
         if is_turned { (columns, Layout::OutputsFirst) } else { (rows, Layout::InputsFirst) };
     let linear = Linear { weights, n_inputs, layout, bias: None, activation: Activation::Identity };
-    Ok(Some((Kind::Linear(linear), input.clone())))
+    Ok((n_inputs <= MAX_INPUTS).then(|| (Kind::Linear(linear), input.clone())))
 }
 
 fn gemm(graph: &Graph, node: &NodeProto) -> Bound {
@@ -65,7 +68,7 @@ fn gemm(graph: &Graph, node: &NodeProto) -> Bound {
     };
     let Some(bias) = bias_of(graph, bias.first(), weights.scales.len())? else { return Ok(None) };
     let linear = Linear { weights, n_inputs, layout, bias, activation: Activation::Identity };
-    Ok(Some((Kind::Linear(linear), input.clone())))
+    Ok((n_inputs <= MAX_INPUTS).then(|| (Kind::Linear(linear), input.clone())))
 }
 
 fn conv(graph: &Graph, node: &NodeProto) -> Bound {
@@ -74,10 +77,10 @@ fn conv(graph: &Graph, node: &NodeProto) -> Bound {
     if let Some((weights, dims, false)) = quantized(graph, weights, 0)? {
         let Some(slide) = slide(node, &dims) else { return Ok(None) };
         let Some(bias) = bias_of(graph, bias.first(), dims[0])? else { return Ok(None) };
-        if group != 1 {
+        let n_positions = slide.size[0] * slide.size[1];
+        if group != 1 || MAX_INPUTS < dims[1] * n_positions {
             return Ok(None);
         }
-        let n_positions = slide.size[0] * slide.size[1];
         let linear = Linear {
             weights,
             n_inputs: dims[1] * n_positions,
@@ -137,7 +140,15 @@ fn quantized(
     let Some(dims) = graph.dims(name).filter(|it| axis < it.len() && !it.contains(&0)) else {
         return Ok(None);
     };
-    let Some(mut scales) = graph.floats(scale)? else { return Ok(None) };
+    // Scales for blocks of a channel have two axes.
+    let is_by_channel =
+        graph.dims(scale).is_some_and(|it| it.len() <= 1) && int(node, "block_size", 0) == 0;
+    let Some(mut scales) = graph.floats(scale)?.filter(|_| is_by_channel) else {
+        return Ok(None);
+    };
+    if scales.iter().any(|it| *it < 0.0) {
+        return Ok(None);
+    }
     if let [zero] = zero
         && !graph.bytes(zero)?.is_some_and(|it| it.iter().all(|it| *it == 0))
     {
@@ -186,6 +197,8 @@ fn slide(node: &NodeProto, dims: &[usize]) -> Option<Slide> {
     let pads: [usize; 4] = ints("pads", &[0; 4])?.try_into().ok()?;
     let is_dense = ints("dilations", &[1, 1])? == [1, 1];
     let size = [height, width];
-    let is_sound = !size.contains(&0) && !step.contains(&0) && size.iter().all(|it| *it <= 4096);
+    // A window that may lie wholly outside the picture is tract's.
+    let is_near = (0..4).all(|it| pads[it] < size[it % 2]);
+    let is_sound = is_near && !step.contains(&0) && size.iter().all(|it| *it <= 4096);
     (is_plain && is_dense && is_sound).then_some(Slide { size, step, pads })
 }

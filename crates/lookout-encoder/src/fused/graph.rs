@@ -162,6 +162,15 @@ impl Graph {
         }
     }
 
+    /// Refuses a file that uses the type of our own nodes.
+    pub(super) fn refuse_reserved(&self) -> Result<(), EncoderError> {
+        let reserved = (0..self.nodes.len()).any(|it| self.onnx(it, Operator::TYPE).is_some());
+        if !reserved {
+            return Ok(());
+        }
+        Err(self.fault("a node's type", "one of ONNX's", format!("{:?}", Operator::TYPE)))
+    }
+
     /// An error about this file: `at` must be `rule`.
     pub(super) fn fault(&self, at: &str, rule: &str, got: String) -> EncoderError {
         let path = self.payloads.path().to_owned();

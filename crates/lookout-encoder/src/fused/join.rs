@@ -52,7 +52,8 @@ fn norm_operator(graph: &Graph, idx: usize) -> Result<Option<Node>, EncoderError
         Some(name) => graph.floats(name)?,
         None => Some(vec![0.0; scale.len()]),
     };
-    let Some(bias) = bias.filter(|it| it.len() == scale.len() && !it.is_empty()) else {
+    // One entry could stand for all.
+    let Some(bias) = bias.filter(|it| it.len() == scale.len() && 1 < it.len()) else {
         return Ok(None);
     };
     let epsilon = attr(node, "epsilon").map_or(1e-5, |it| it.f);
@@ -79,7 +80,7 @@ fn norm_parts(graph: &Graph, idx: usize) -> Result<Option<(Node, Vec<usize>)>, E
     all.push(idx);
     let is_closed =
         |it: &usize| graph.node(*it).is_some_and(|it| graph.is_read_within(&it.output, &all));
-    if scale.len() != bias.len() || scale.is_empty() || !inner.iter().all(is_closed) {
+    if scale.len() != bias.len() || scale.len() < 2 || !inner.iter().all(is_closed) {
         return Ok(None);
     }
     let Some(output) = graph.node(idx).map(|it| it.output.clone()) else { return Ok(None) };
@@ -101,7 +102,7 @@ fn normalized(graph: &Graph, value: &str, inner: &mut Vec<usize>) -> Option<(Str
     let squares = last_mean(graph, variance_idx)?;
     let square = graph.producer(&squares)?;
     let is_square = match graph.onnx(square, "Pow") {
-        Some(pow) => &pow.input[0] == centered && graph.scalar(pow.input.get(1)?) == Some(2.0),
+        Some(pow) => pow.input.first()? == centered && graph.scalar(pow.input.get(1)?) == Some(2.0),
         None => graph.onnx(square, "Mul")?.input.iter().all(|it| it == centered),
     };
     let epsilon = graph.scalar(&epsilon)?;
@@ -117,7 +118,7 @@ fn last_mean(graph: &Graph, idx: usize) -> Option<String> {
         Some(name) => graph.integers(name)?,
         None => attr(node, "axes")?.ints.clone(),
     };
-    (axes == [-1] && int(node, "keepdims", 1) == 1).then(|| node.input[0].clone())
+    (axes == [-1] && int(node, "keepdims", 1) == 1).then(|| node.input.first().cloned())?
 }
 
 /// The two inputs of an operator of this type, where one is constant: the other one first.

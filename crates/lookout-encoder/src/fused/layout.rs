@@ -145,8 +145,8 @@ impl Turned<'_> {
     /// Whether `name` is a number, or one for each channel, for all pixels.
     fn broadcasts(&self, name: &str) -> bool {
         match self.graph.dims(name).as_deref() {
-            Some([.., _, 1, 1]) => self.graph.floats(name).is_ok_and(|it| it.is_some()),
-            Some(dims) => dims.iter().all(|it| *it == 1),
+            Some([_, 1, 1] | [1, _, 1, 1]) => self.graph.floats(name).is_ok_and(|it| it.is_some()),
+            Some(dims) => dims.len() <= 4 && dims.iter().all(|it| *it == 1),
             None => false,
         }
     }

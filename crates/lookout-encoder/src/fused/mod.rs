@@ -32,6 +32,7 @@ pub(crate) fn model(
 ) -> Result<TypedModel, EncoderError> {
     let path = onnx.payloads.path().to_owned();
     let mut graph = Graph::new(onnx);
+    graph.refuse_reserved()?;
     bind::bind(&mut graph)?;
     join::join(&mut graph)?;
     layout::layout(&mut graph);
