@@ -69,16 +69,20 @@ fn bytes(n: usize) -> Vec<i8> {
     values(n).into_iter().map(byte).collect()
 }
 
+fn layer(isa: Isa, n_inputs: usize, n_outputs: usize) -> Weights {
+    let scales = vec![0.01; n_outputs];
+    let weights = bytes(n_inputs * n_outputs);
+    Weights::pack(isa, &weights, Layout::OutputsFirst, &scales, None)
+        .expect("lengths agree and scales are finite")
+}
+
 fn gemm(c: &mut Criterion) {
     for isa in Isa::available() {
         let mut group = c.benchmark_group(format!("gemm/{isa}"));
         for &(name, n_rows, n_inputs, n_outputs) in LINEAR {
-            let mut rows = Rows::new(isa);
-            rows.quantize(&values(n_rows * n_inputs), n_inputs);
-            let scales = vec![0.01; n_outputs];
-            let weights = bytes(n_inputs * n_outputs);
-            let weights = Weights::pack(isa, &weights, Layout::OutputsFirst, &scales, None)
-                .expect("lengths agree and scales are finite");
+            let weights = layer(isa, n_inputs, n_outputs);
+            let mut rows = Rows::default();
+            rows.quantize(&values(n_rows * n_inputs), &weights);
             let mut out = vec![0.0; n_rows * n_outputs];
             group.throughput(Throughput::Elements((n_rows * n_inputs * n_outputs) as u64));
             let id = BenchmarkId::new(name, format!("{n_rows}x{n_inputs}x{n_outputs}"));
@@ -130,9 +134,10 @@ fn entries(c: &mut Criterion) {
                     layer_norm(isa, black_box(&x), &scale, &bias, 1e-5, black_box(&mut out));
                 });
             });
-            let mut rows = Rows::new(isa);
+            let weights = layer(isa, n_channels, 1);
+            let mut rows = Rows::default();
             group.bench_function(BenchmarkId::new("quantize", name), |b| {
-                b.iter(|| rows.quantize(black_box(&x), n_channels));
+                b.iter(|| rows.quantize(black_box(&x), &weights));
             });
             // The widest layer of a block is the one that has an activation.
             let wide = values(4 * x.len());

@@ -5,6 +5,7 @@ use crate::attention::{ROWS, product};
 use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
 use crate::quantize::{Rows, width};
+use crate::weights::Weights;
 
 /// A picture's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,23 +76,24 @@ pub struct Patches {
 }
 
 impl Patches {
-    /// Patches for rows of this instruction set.
-    pub fn new(isa: Isa, window: Window) -> Self {
-        Self { window, picture: Rows::new(isa) }
+    /// Patches of this window.
+    pub fn new(window: Window) -> Self {
+        Self { window, picture: Rows::default() }
     }
 
-    /// Replaces `rows` by the windows of `picture`, in reading order; entries by position in the
-    /// window, then channel.
+    /// Replaces `rows` by the windows of `picture`, in reading order, for a layer; entries by
+    /// position in the window, then channel.
     ///
     /// # Panics
     ///
     /// If `picture` does not have its `shape`, an error of the caller.
-    pub fn quantize(&mut self, picture: &[f32], shape: Shape, rows: &mut Rows) {
+    pub fn quantize(&mut self, picture: &[f32], shape: Shape, weights: &Weights, rows: &mut Rows) {
         let Shape { height, width: side, channels } = shape;
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         let window = self.window;
-        self.picture.quantize(picture, shape.len());
-        rows.resize(window.n_out(), window.n_positions() * channels);
+        self.picture.resize(1, shape.len(), weights);
+        self.picture.fill(0, picture);
+        rows.resize(window.n_out(), window.n_positions() * channels, weights);
         rows.scales.fill(self.picture.scales[0]);
         rows.zeros.fill(self.picture.zeros[0]);
         let stride = rows.stride();
@@ -507,7 +509,7 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
 )]
 mod tests {
     use super::*;
-    use crate::{Layout, Output, Weights, multiply};
+    use crate::{Layout, Output, multiply};
     use proptest::prelude::*;
 
     fn wave(n: usize, by: f64) -> Vec<f32> {
@@ -619,15 +621,18 @@ mod tests {
 
                 let layout = Layout::OutputsChannelsPositions { n_positions: n };
                 let packed = Weights::pack(isa, &integers, layout, &scales, Some(&bias)).unwrap();
-                let mut rows = Rows::new(isa);
-                Patches::new(isa, window).quantize(&picture, shape, &mut rows);
+                let mut rows = Rows::default();
+                Patches::new(window).quantize(&picture, shape, &packed, &mut rows);
                 multiply(&rows, &packed, Activation::Identity, Output::Set, &mut out);
+                let weight = |o: usize, c: usize, p: usize| f64::from(packed.weight(p * shape.channels + c, o));
+                let want = exact(window, &picture, shape, n_outputs, &weight);
                 // A step of the picture for each product.
                 let greatest = picture.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+                let step = greatest * 2.0 / f32::from(packed.steps());
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     let output = i % n_outputs;
                     let inputs = (n * shape.channels) as f32;
-                    let bound = inputs * (greatest * 2.0 / 127.0 * 50.0 * scales[output]) + 1e-3;
+                    let bound = inputs * (step * 51.0 * scales[output]) + 1e-3;
                     let want = want + f64::from(bias[output]);
                     prop_assert!((f64::from(*got) - want).abs() < f64::from(bound), "{isa} {window:?} {shape:?}: {got}, not {want}");
                 }

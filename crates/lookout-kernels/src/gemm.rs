@@ -58,6 +58,8 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => &x86::AVX2,
             #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Words => &x86::AVX2_WORDS,
+            #[cfg(target_arch = "x86_64")]
             Kind::AvxVnni => &x86::AVX_VNNI,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => &x86::AVX512_VNNI,
@@ -76,7 +78,7 @@ impl Kernel {
 ///
 /// # Panics
 ///
-/// If the rows do not have the layer's number of inputs, were made for another instruction set,
+/// If the rows do not have the layer's number of inputs, were quantized for another kind of layer,
 /// or `out` does not have as many rows: errors of the caller, not of its input.
 pub fn multiply(
     rows: &Rows,
@@ -86,7 +88,7 @@ pub fn multiply(
     out: &mut [f32],
 ) {
     assert_eq!(rows.n_channels, weights.n_inputs, "inputs of the layer");
-    assert_eq!(rows.isa, weights.isa, "instruction set");
+    assert_eq!((rows.isa, rows.steps), (weights.isa, weights.steps), "kernel and steps");
     assert_eq!(rows.n_rows * weights.n_outputs, out.len(), "entries of the output");
     let kernel = Kernel::of(weights.isa);
     let stride = rows.stride();
@@ -315,8 +317,8 @@ mod tests {
             let bias: Vec<f32> = (0..n_outputs).map(|_| (next() % 100) as f32 - 50.0).collect();
             for isa in Isa::available() {
                 let weights = Weights::pack(isa, &weights, Layout::OutputsFirst, &scales, Some(&bias)).unwrap();
-                let mut rows = Rows::new(isa);
-                rows.quantize(&values, n_inputs);
+                let mut rows = Rows::default();
+                rows.quantize(&values, &weights);
                 let expected = reference(&rows, &weights, &bias);
                 let mut out = vec![f32::NAN; expected.len()];
                 multiply(&rows, &weights, Activation::Identity, Output::Set, &mut out);

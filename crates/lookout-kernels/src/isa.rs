@@ -14,6 +14,9 @@ pub(crate) enum Kind {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// With activations of 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Words,
     #[cfg(target_arch = "x86_64")]
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
@@ -91,6 +94,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Kind::Avx2Words => "avx2-words",
+            #[cfg(target_arch = "x86_64")]
             Kind::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512-vnni",
@@ -129,6 +134,8 @@ impl Kind {
         Self::AvxVnni,
         #[cfg(target_arch = "x86_64")]
         Self::Avx2,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2Words,
         #[cfg(target_arch = "aarch64")]
         Self::NeonI8mm,
         #[cfg(target_arch = "aarch64")]
@@ -142,6 +149,8 @@ impl Kind {
     fn runs_here(self) -> bool {
         match self {
             Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2Words => Self::Avx2.runs_here(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(target_arch = "x86_64")]
@@ -198,7 +207,9 @@ macro_rules! per_isa {
                 match isa.kind() {
                     $crate::isa::Kind::Portable => $generic::<f32>($($arg),*),
                     #[cfg(target_arch = "x86_64")]
-                    $crate::isa::Kind::Avx2 | $crate::isa::Kind::AvxVnni => avx2($($arg),*),
+                    $crate::isa::Kind::Avx2
+                    | $crate::isa::Kind::Avx2Words
+                    | $crate::isa::Kind::AvxVnni => avx2($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     $crate::isa::Kind::Avx512Vnni => avx512($($arg),*),
                     #[cfg(target_arch = "aarch64")]

@@ -2,8 +2,9 @@
 //!
 //! Everything here works on plain slices and knows no model format. An [`Isa`] chooses the
 //! machine code; one that this machine cannot run cannot be made, so every function that takes
-//! one is safe to call. Integer kernels give the same integers on every instruction set; the
-//! float parts may differ in the last bits, because some sets fuse multiply and add.
+//! one is safe to call. Integer kernels are exact; they differ in how finely they take their inputs
+//! ([`Weights::steps`]). The float parts may differ in the last bits, because some sets fuse
+//! multiply and add.
 //!
 //! Shapes are row-major. A *row* is one token or one pixel, its entries are channels.
 
@@ -16,6 +17,7 @@
 mod activation;
 mod attention;
 mod conv;
+mod fit;
 mod gemm;
 mod isa;
 mod lanes;

@@ -2,6 +2,7 @@
 
 use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
+use crate::weights::Weights;
 
 /// Rows are padded to a multiple of this many entries, so that no kernel has a tail.
 pub(crate) const K_STEP: usize = 8;
@@ -9,13 +10,15 @@ pub(crate) const K_STEP: usize = 8;
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
-/// numbers from 0 to 255, to 254 on 64-bit ARM, or to 2047 where the kernel takes 16 bits. A row's
-/// steps reach from its least to its greatest entry, 0 among them, which is exact.
+/// numbers from 0 to as many as the layer's kernel has room for ([`Weights::steps`]). A row's steps
+/// reach from its least to its greatest entry, 0 among them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
 #[derive(Debug)]
 pub struct Rows {
     pub(crate) isa: Isa,
+    /// The greatest step.
+    pub(crate) steps: u16,
     /// Steps less [`shift`], each of [`width`] bytes.
     pub(crate) bytes: Vec<u8>,
     pub(crate) scales: Vec<f32>,
@@ -24,11 +27,11 @@ pub struct Rows {
     pub(crate) n_channels: usize,
 }
 
-impl Rows {
-    /// No rows yet.
-    pub fn new(isa: Isa) -> Self {
+impl Default for Rows {
+    fn default() -> Self {
         Self {
-            isa,
+            isa: Isa::PORTABLE,
+            steps: 0,
             bytes: Vec::new(),
             scales: Vec::new(),
             zeros: Vec::new(),
@@ -36,33 +39,23 @@ impl Rows {
             n_channels: 0,
         }
     }
+}
 
-    /// The instruction set whose kernels take them.
-    pub fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    /// How many rows there are.
-    pub fn len(&self) -> usize {
-        self.n_rows
-    }
-
-    /// Whether there are no rows.
-    pub fn is_empty(&self) -> bool {
-        self.n_rows == 0
-    }
-
-    /// Replaces the rows by `values`, rows of `n_channels` entries; an incomplete last row is
+impl Rows {
+    /// Replaces the rows by `values`, rows of the inputs of a layer; an incomplete last row is
     /// left out. An infinite entry makes the row's outputs infinite or no numbers rather than
     /// wrong.
-    pub fn quantize(&mut self, values: &[f32], n_channels: usize) {
+    pub fn quantize(&mut self, values: &[f32], weights: &Weights) {
+        let n_channels = weights.n_inputs();
         let n_rows = values.len().checked_div(n_channels).unwrap_or(0);
-        self.resize(n_rows, n_channels);
+        self.resize(n_rows, n_channels, weights);
         self.fill(0, &values[..n_rows * n_channels]);
     }
 
-    /// Makes room for `n_rows` rows of `n_channels` entries, to be filled by [`Self::fill`].
-    pub(crate) fn resize(&mut self, n_rows: usize, n_channels: usize) {
+    /// Makes room for `n_rows` rows of `n_channels` entries, to be filled by [`Self::fill`], in
+    /// the steps of a layer.
+    pub(crate) fn resize(&mut self, n_rows: usize, n_channels: usize, weights: &Weights) {
+        (self.isa, self.steps) = (weights.isa, weights.steps);
         (self.n_rows, self.n_channels) = (n_rows, n_channels);
         let padded = n_rows + MAX_TILE_ROWS;
         // Padding of a row is multiplied by zero weights; padding rows are computed and dropped.
@@ -88,7 +81,7 @@ impl Rows {
                 self.n_channels,
                 stride,
                 width(self.isa),
-                steps(self.isa),
+                f32::from(self.steps),
                 bytes.as_mut_ptr(),
                 scales.as_mut_ptr(),
                 zeros.as_mut_ptr(),
@@ -121,30 +114,27 @@ impl Rows {
     }
 }
 
-/// The greatest step of a quantized activation. Sums of 32 bits hold it times 127 for
-/// [`max_inputs`].
-pub(crate) fn steps(isa: Isa) -> f32 {
+/// The greatest step that a kernel takes, whatever the weights.
+pub(crate) fn most_steps(isa: Isa) -> u16 {
     match width(isa) {
-        2 => 2047.0,
+        2 => 2047,
         // Within ±127, so that two products with a weight of 8 bits fit 16.
-        _ if cfg!(target_arch = "aarch64") => 254.0,
-        _ => 255.0,
+        _ if cfg!(target_arch = "aarch64") => 254,
+        _ => 255,
     }
 }
 
-/// The most inputs of a layer whose sums surely fit 32 bits.
+/// The most inputs of a layer whose sums surely fit 32 bits: products of [`most_steps`] and 127.
 pub(crate) fn max_inputs(isa: Isa) -> usize {
     if width(isa) == 2 { 8192 } else { 65_536 }
 }
 
-/// Bytes of a quantized activation. AVX2 without VNNI can only add products of 8 bits in 16, where
-/// they overflow; on products of 16 bits it is as fast, and exact. Portable code has no reason to do
-/// with fewer.
+/// Bytes of a quantized activation. Portable code has no reason to do with fewer than two.
 pub(crate) fn width(isa: Isa) -> usize {
     match isa.kind() {
         crate::isa::Kind::Portable => 2,
         #[cfg(target_arch = "x86_64")]
-        crate::isa::Kind::Avx2 => 2,
+        crate::isa::Kind::Avx2Words => 2,
         _ => 1,
     }
 }
@@ -275,11 +265,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A layer whose only task is to say how its inputs are quantized.
+    fn layer(isa: Isa, n_inputs: usize) -> Weights {
+        Weights::pack(isa, &vec![1; n_inputs], crate::Layout::OutputsFirst, &[1.0], None).unwrap()
+    }
+
     /// Entry `at` of the first row, as the kernels understand it.
     fn value(rows: &Rows, at: usize) -> f32 {
-        let step = rows.step(0, at) as f32;
-        assert!(step <= steps(rows.isa));
-        (step - rows.zeros[0]) * rows.scales[0]
+        let step = rows.step(0, at);
+        assert!(step <= i32::from(rows.steps));
+        (step as f32 - rows.zeros[0]) * rows.scales[0]
     }
 
     proptest! {
@@ -289,8 +284,8 @@ mod tests {
         ) {
             let values: Vec<f32> = values.iter().map(|it| it.max(least) * scale).collect();
             for isa in Isa::available() {
-                let mut rows = Rows::new(isa);
-                rows.quantize(&values, values.len());
+                let mut rows = Rows::default();
+                rows.quantize(&values, &layer(isa, values.len()));
                 for (at, x) in values.iter().enumerate() {
                     let got = value(&rows, at);
                     // The zero is rounded too, so the ends may be off by as much again.
@@ -303,10 +298,11 @@ mod tests {
     #[test]
     fn rows_are_scaled_one_by_one_and_zeros_are_exact() {
         for isa in Isa::available() {
-            let mut rows = Rows::new(isa);
-            rows.quantize(&[1.0, -2.0, 0.5, 0.0, 0.0, 0.0, 1000.0, 0.0, 9.0, 9.0], 3);
-            assert_eq!(rows.len(), 3, "{isa}: the incomplete row is left out");
-            let steps = steps(isa);
+            let mut rows = Rows::default();
+            let values = [1.0, -2.0, 0.5, 0.0, 0.0, 0.0, 1000.0, 0.0, 9.0, 9.0];
+            rows.quantize(&values, &layer(isa, 3));
+            assert_eq!(rows.n_rows, 3, "{isa}: the incomplete row is left out");
+            let steps = f32::from(most_steps(isa));
             assert_eq!(rows.scales[..3], [3.0 / steps, 0.0, 1000.0 / steps]);
             assert_eq!(rows.zeros[1..3], [0.0, 0.0]);
             let step = |row: usize, at: usize| rows.step(row, at) as f32;
@@ -319,8 +315,8 @@ mod tests {
     fn an_infinite_entry_does_not_look_finite() {
         for isa in Isa::available() {
             for infinite in [f32::INFINITY, f32::NEG_INFINITY] {
-                let mut rows = Rows::new(isa);
-                rows.quantize(&[1.0, infinite], 2);
+                let mut rows = Rows::default();
+                rows.quantize(&[1.0, infinite], &layer(isa, 2));
                 assert!(!rows.scales[0].is_finite());
             }
         }

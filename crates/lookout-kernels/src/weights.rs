@@ -1,5 +1,6 @@
 //! Weights of a linear layer, 8 bits each, in the order in which a kernel reads them.
 
+use crate::fit::{Load, coarsen, is_tight, steps};
 use crate::gemm::Kernel;
 use crate::isa::Isa;
 use crate::quantize::{K_STEP, max_inputs, shift};
@@ -59,6 +60,7 @@ pub enum WeightsError {
 /// Output = Σ input · weight + bias, where weight = `scale` of the output · integer.
 pub struct Weights {
     pub(crate) isa: Isa,
+    pub(crate) steps: u16,
     pub(crate) n_inputs: usize,
     pub(crate) n_outputs: usize,
     /// Panels of outputs, as many as a tile has columns; in each, by group of inputs, output, input.
@@ -90,8 +92,17 @@ impl Weights {
         let columns = kernel.columns;
         let n_padded = n_inputs.next_multiple_of(K_STEP);
         let n_panels = n_outputs.div_ceil(columns);
+        let mut column = vec![0; n_padded];
+        let loads: Vec<Load> = (0..n_outputs)
+            .map(|output| {
+                source.column(output, &mut column);
+                Load::of(&column, scales[output])
+            })
+            .collect();
+        let steps = steps(isa, &loads);
         let mut packed = Self {
             isa,
+            steps,
             n_inputs,
             n_outputs,
             panels: Aligned::zeroed(n_panels * n_padded * columns),
@@ -103,10 +114,11 @@ impl Weights {
         if let Some(bias) = bias {
             packed.bias[..n_outputs].copy_from_slice(bias);
         }
-        let mut column = vec![0; n_padded];
-        packed.scales[..n_outputs].copy_from_slice(scales);
-        for output in 0..n_outputs {
+        for (output, load) in loads.iter().enumerate() {
             source.column(output, &mut column);
+            let coarsening = if is_tight(isa) { load.coarsening(steps) } else { 1.0 };
+            coarsen(&mut column, coarsening);
+            packed.scales[output] = scales[output] * coarsening;
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
             packed.start[output] = i32::from(shift(isa)) * sum;
             #[expect(clippy::cast_precision_loss, reason = "no layer has 2^17 inputs")]
@@ -132,9 +144,9 @@ impl Weights {
         self.n_outputs
     }
 
-    /// Bytes in memory.
-    pub fn n_bytes(&self) -> usize {
-        self.panels.as_slice().len() + self.start.len() * 4 + self.scales.len() * 12
+    /// The greatest step of the activations that the layer takes.
+    pub fn steps(&self) -> u16 {
+        self.steps
     }
 
     /// The weight from an input to an output, as the kernel has it. For checks.

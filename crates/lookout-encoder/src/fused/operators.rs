@@ -64,14 +64,12 @@ impl Operator {
             Kind::Linear(linear) => Self::of(Linear {
                 activation: linear.activation,
                 weights: Arc::new(pack(&linear, graph, isa)?),
-                isa,
                 has_residual: false,
             }),
             Kind::Conv(conv) => Self::of(Conv {
                 activation: conv.linear.activation,
                 weights: Arc::new(pack(&conv.linear, graph, isa)?),
                 slide: conv.slide,
-                isa,
                 has_residual: false,
             }),
             Kind::Depthwise(conv) => Self::of(DepthwiseConv { conv, isa, ready: Mutex::default() }),
@@ -123,7 +121,7 @@ thread_local! {
     /// The operators of the graph that this thread parses: tract's builders are plain functions.
     static OPERATORS: RefCell<Vec<Operator>> = const { RefCell::new(Vec::new()) };
     /// Quantized activations; one buffer for all layers, since they run in turn.
-    static ROWS: RefCell<Option<Rows>> = const { RefCell::new(None) };
+    static ROWS: RefCell<Rows> = RefCell::default();
 }
 
 /// Parses the rewritten graph for `signature`.
@@ -235,21 +233,11 @@ pub(super) fn filled(
     Ok(out)
 }
 
-fn with_rows<T>(isa: Isa, body: impl FnOnce(&mut Rows) -> T) -> T {
-    ROWS.with_borrow_mut(|rows| {
-        if rows.as_ref().is_none_or(|it| it.isa() != isa) {
-            *rows = None;
-        }
-        body(rows.get_or_insert_with(|| Rows::new(isa)))
-    })
-}
-
 /// rows · weights + bias, activation, and a second input added where there is one.
 #[derive(Debug)]
 struct Linear {
     weights: Arc<Weights>,
     activation: Activation,
-    isa: Isa,
     has_residual: bool,
 }
 
@@ -280,8 +268,8 @@ impl Kernel for Linear {
     fn run(&self, mut inputs: TVec<TValue>) -> TractResult<Tensor> {
         let residual = if self.has_residual { inputs.pop() } else { None };
         let shape = self.out(inputs[0].shape())?;
-        with_rows(self.isa, |rows| {
-            rows.quantize(floats(&inputs[0])?, self.weights.n_inputs());
+        ROWS.with_borrow_mut(|rows| {
+            rows.quantize(floats(&inputs[0])?, &self.weights);
             into_output(&shape, residual, |output, out| {
                 multiply(rows, &self.weights, self.activation, output, out);
             })
@@ -327,7 +315,6 @@ struct Conv {
     weights: Arc<Weights>,
     slide: Slide,
     activation: Activation,
-    isa: Isa,
     has_residual: bool,
 }
 
@@ -356,17 +343,17 @@ impl Kernel for Conv {
         let values = floats(&inputs[0])?;
         let n_outputs = self.weights.n_outputs();
         let shape = [n, window.out[0], window.out[1], n_outputs];
-        with_rows(self.isa, |rows| {
+        ROWS.with_borrow_mut(|rows| {
             into_output(&shape, residual, |output, out| {
                 if window.is_pixel(picture) {
-                    rows.quantize(values, n_channels);
+                    rows.quantize(values, &self.weights);
                     multiply(rows, &self.weights, self.activation, output, out);
                     return;
                 }
-                let mut patches = Patches::new(self.isa, window);
+                let mut patches = Patches::new(window);
                 let outs = out.chunks_exact_mut(window.out[0] * window.out[1] * n_outputs);
                 for (values, out) in values.chunks_exact(picture.len()).zip(outs) {
-                    patches.quantize(values, picture, rows);
+                    patches.quantize(values, picture, &self.weights, rows);
                     multiply(rows, &self.weights, self.activation, output, out);
                 }
             })
