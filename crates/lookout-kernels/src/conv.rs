@@ -134,6 +134,8 @@ pub struct Depthwise {
     bias: Vec<f32>,
     activation: Activation,
     ring: Vec<f32>,
+    /// Width of the pictures that the ring was made for.
+    ring_width: usize,
 }
 
 /// No window with code of its own is higher.
@@ -156,7 +158,7 @@ impl Depthwise {
         assert_eq!(weights.len(), n * channels, "entries of the weights");
         let weights =
             (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
-        Self { isa, window, weights, bias, activation, ring: Vec::new() }
+        Self { isa, window, weights, bias, activation, ring: Vec::new(), ring_width: 0 }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
@@ -171,9 +173,18 @@ impl Depthwise {
         let Window { size, step, before, out: [_, out_width] } = self.window;
         assert_eq!(out.len(), self.window.n_out() * channels, "entries of the output");
         let row_len = ((out_width.max(1) - 1) * step[1] + size[1]) * channels;
-        // Row `y` of the picture stands in slot `y % size`; the last slot stays zero.
-        self.ring.clear();
-        self.ring.resize((size[0] + 1) * row_len, 0.0);
+        // Others follow as a second pass, so that there is less code.
+        let (is_clamp, bounds) = match self.activation {
+            Activation::Clamp { low, high } => (true, [low, high]),
+            _ => (false, [f32::NEG_INFINITY, f32::INFINITY]),
+        };
+        // Row `y` of the picture stands in slot `y % size`; the last slot stays zero, and what is
+        // left and right of the picture.
+        if self.ring_width != width {
+            self.ring_width = width;
+            self.ring.clear();
+            self.ring.resize((size[0] + 1) * row_len, 0.0);
+        }
         let left = before[1] * channels;
         let n_copied = (width * channels).min(row_len.saturating_sub(left));
         let mut n_loaded = 0;
@@ -198,7 +209,7 @@ impl Depthwise {
                 size,
                 step: step[1],
                 width: out_width,
-                activation: self.activation,
+                bounds,
                 out: out.as_mut_ptr(),
             };
             if size[0] <= MAX_HEIGHT {
@@ -209,6 +220,9 @@ impl Depthwise {
                 // SAFETY: `size[0]` rows of `row_len` entries, which the last position ends,
                 // weights and bias for each channel, and a row of output.
                 unsafe { row_isa(self.isa, &row, &rows) }
+                if !is_clamp {
+                    self.activation.apply(self.isa, out);
+                }
             } else {
                 out.copy_from_slice(&self.bias.repeat(out_width));
                 for down in 0..size[0] {
@@ -250,7 +264,8 @@ struct DepthwiseRow {
     size: [usize; 2],
     step: usize,
     width: usize,
-    activation: Activation,
+    /// Of the output, the least and the greatest.
+    bounds: [f32; 2],
     out: *mut f32,
 }
 
@@ -259,7 +274,7 @@ per_isa! {
 }
 
 /// Output pixels that share the window's weights.
-const SPAN: usize = 4;
+const SPAN: usize = 7;
 
 #[inline(always)]
 unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow, rows: &[*const f32; MAX_HEIGHT]) {
@@ -276,45 +291,54 @@ unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow, rows: &[*const f32; MAX_HE
     }
 }
 
+/// Channels that go along a row together: few enough that their windows stay in a cache, whole
+/// lines of it.
+const BLOCK_CHANNELS: usize = 64;
+
 /// One row of the output. `SIZE` and `STEP` are the window's, or 0 for any.
 #[inline(always)]
 unsafe fn row_of<V: Lanes, const SIZE: usize, const STEP: usize>(
     row: &DepthwiseRow,
     rows: &[*const f32; MAX_HEIGHT],
 ) {
-    let mut at = 0;
-    // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
+    // SAFETY: the caller vouches for the shapes.
     unsafe {
-        while at + V::LEN <= row.channels {
-            lane::<V, SIZE, STEP>(row, rows, at);
-            at += V::LEN;
-        }
-        while at < row.channels {
-            lane::<f32, SIZE, STEP>(row, rows, at);
-            at += 1;
+        for first in (0..row.channels).step_by(BLOCK_CHANNELS) {
+            let channels = first..(first + BLOCK_CHANNELS).min(row.channels);
+            let mut x = 0;
+            while x < row.width {
+                x += match row.width - x {
+                    SPAN.. => span::<V, SIZE, STEP, SPAN>(row, rows, channels.clone(), x),
+                    4.. => span::<V, SIZE, STEP, 4>(row, rows, channels.clone(), x),
+                    2.. => span::<V, SIZE, STEP, 2>(row, rows, channels.clone(), x),
+                    _ => span::<V, SIZE, STEP, 1>(row, rows, channels.clone(), x),
+                };
+            }
         }
     }
 }
 
-/// One row of the output, `V::LEN` channels from `channel` on.
+/// `N` pixels of the output from `x` on; returns `N`.
 #[inline(always)]
-unsafe fn lane<V: Lanes, const SIZE: usize, const STEP: usize>(
+unsafe fn span<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
     row: &DepthwiseRow,
     rows: &[*const f32; MAX_HEIGHT],
-    channel: usize,
-) {
-    let mut x = 0;
-    // SAFETY: the caller vouches for the shapes.
+    channels: std::ops::Range<usize>,
+    x: usize,
+) -> usize {
+    let mut at = channels.start;
+    // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
     unsafe {
-        while x + SPAN <= row.width {
-            pixels_of::<V, SIZE, STEP, SPAN>(row, rows, channel, x);
-            x += SPAN;
+        while at + V::LEN <= channels.end {
+            pixels_of::<V, SIZE, STEP, N>(row, rows, at, x);
+            at += V::LEN;
         }
-        while x < row.width {
-            pixels_of::<V, SIZE, STEP, 1>(row, rows, channel, x);
-            x += 1;
+        while at < channels.end {
+            pixels_of::<f32, SIZE, STEP, N>(row, rows, at, x);
+            at += 1;
         }
     }
+    N
 }
 
 #[inline(always)]
@@ -341,9 +365,11 @@ unsafe fn pixels_of<V: Lanes, const SIZE: usize, const STEP: usize, const N: usi
                 }
             }
         }
+        let [low, high] = row.bounds;
+        let clamp = Activation::Clamp { low, high };
         let to = row.out.add(x * channels + channel);
         for (i, sum) in sums.into_iter().enumerate() {
-            row.activation.on(sum).store(to.add(i * channels));
+            clamp.on(sum).store(to.add(i * channels));
         }
     }
 }

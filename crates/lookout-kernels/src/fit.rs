@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn steps_are_those_that_the_weights_have_room_for() {
         let Some(isa) = Isa::available().find(|it| is_tight(*it)) else { return };
-        let small = Load::of(&[10; 512], 1.0);
+        let small = Load::of(&[10; 512], 10.0);
         let large = Load::of(&[[127; 8].as_slice(), &[0; 504]].concat(), 1.0);
         assert_eq!(steps(isa, &[small; 8]), 255);
         let few = steps(isa, &[large]);

@@ -46,8 +46,8 @@ pub(crate) struct Kernel {
 /// cache from one panel to the next, many enough that a panel is worth fetching.
 const BLOCK_TILES: usize = 4;
 
-/// More sums than any tile has.
-const MAX_SUMS: usize = 512;
+/// More sums than any block has of one panel: [`BLOCK_TILES`] of 8 × 32.
+const MAX_SUMS: usize = 1024;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
@@ -95,48 +95,43 @@ pub fn multiply(
     let n_padded = rows.n_channels.next_multiple_of(K_STEP);
     let n_steps = n_padded / K_STEP;
     let panel_len = n_padded * kernel.columns;
-    let mut sums = Sums([0; MAX_SUMS]);
     let block = kernel.rows * BLOCK_TILES;
+    let mut sums = Sums([0; MAX_SUMS]);
+    assert!(block * kernel.columns <= MAX_SUMS, "sums of a block");
     for first in (0..rows.n_rows).step_by(block) {
-        let block = first..(first + block).min(rows.n_rows);
+        let n_rows = block.min(rows.n_rows - first);
         let panels = weights.panels.as_slice().chunks_exact(panel_len.max(1));
         for (panel_idx, panel) in panels.enumerate() {
             let column = panel_idx * kernel.columns;
-            let n_columns = kernel.columns.min(weights.n_outputs - column);
-            for row in block.clone().step_by(kernel.rows) {
-                let n_rows = kernel.rows.min(rows.n_rows - row);
-                // SAFETY: `rows` has MAX_TILE_ROWS more, at least a tile, and is padded to K_STEP;
-                // panel and start are padded to the kernel's columns; `sums` holds a tile; the
-                // output's tile lies within `out`, whose length was checked.
-                unsafe {
-                    (kernel.tile)(n_rows)(
-                        rows.bytes.as_ptr().add(row * stride),
+            // SAFETY: `rows` has MAX_TILE_ROWS more, at least a tile, and is padded to K_STEP;
+            // panel and start are padded to the kernel's columns; `sums` holds a block.
+            unsafe {
+                for row in (0..n_rows).step_by(kernel.rows) {
+                    (kernel.tile)(n_rows - row)(
+                        rows.bytes.as_ptr().add((first + row) * stride),
                         stride,
                         panel.as_ptr(),
                         n_steps,
                         weights.start.as_ptr().add(column),
-                        sums.0.as_mut_ptr(),
-                    );
-                    finish(
-                        weights.isa,
-                        &Finish {
-                            sums: sums.0.as_ptr(),
-                            tile_columns: kernel.columns,
-                            n_rows,
-                            n_columns,
-                            row_scales: rows.scales.as_ptr().add(row),
-                            zeros: rows.zeros.as_ptr().add(row),
-                            column_sums: weights.sums.as_ptr().add(column),
-                            scales: weights.scales.as_ptr().add(column),
-                            bias: weights.bias.as_ptr().add(column),
-                            out: out.as_mut_ptr().add(row * weights.n_outputs + column),
-                            stride: weights.n_outputs,
-                        },
-                        activation,
-                        output,
+                        sums.0.as_mut_ptr().add(row * kernel.columns),
                     );
                 }
             }
+            let block = Block {
+                sums: sums.0.as_ptr(),
+                tile_columns: kernel.columns,
+                n_rows,
+                n_columns: kernel.columns.min(weights.n_outputs - column),
+                row_scales: rows.scales[first..].as_ptr(),
+                zeros: rows.zeros[first..].as_ptr(),
+                column_sums: weights.sums[column..].as_ptr(),
+                scales: weights.scales[column..].as_ptr(),
+                bias: weights.bias[column..].as_ptr(),
+                out: out[first * weights.n_outputs + column..].as_mut_ptr(),
+                stride: weights.n_outputs,
+            };
+            // SAFETY: the block's part of the output lies within `out`, whose length was checked.
+            unsafe { finish(weights.isa, &block, activation, output) }
         }
     }
 }
@@ -144,8 +139,8 @@ pub fn multiply(
 #[repr(align(64))]
 struct Sums([i32; MAX_SUMS]);
 
-/// Where the sums of a tile go; pointers to the tile's part of each array.
-struct Finish {
+/// Where the sums of a block of rows and one panel go; pointers to their part of each array.
+struct Block {
     sums: *const i32,
     tile_columns: usize,
     n_rows: usize,
@@ -159,79 +154,72 @@ struct Finish {
     stride: usize,
 }
 
-per_isa! { unsafe fn finish = finish_tile(tile: &Finish, activation: Activation, output: Output) }
+per_isa! { unsafe fn finish = finish_block(block: &Block, activation: Activation, output: Output) }
 
 #[inline(always)]
-unsafe fn finish_tile<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
+unsafe fn finish_block<V: Lanes>(block: &Block, activation: Activation, output: Output) {
     // One loop for each case, so that none has to choose within.
-    // SAFETY: the caller vouches for the tile.
+    // SAFETY: the caller vouches for the block.
     unsafe {
         match output {
-            Output::Set => finish_to::<V>(tile, activation, Output::Set),
-            Output::Add => finish_to::<V>(tile, activation, Output::Add),
+            Output::Set => finish_to::<V>(block, activation, Output::Set),
+            Output::Add => finish_to::<V>(block, activation, Output::Add),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn finish_to<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
+unsafe fn finish_to<V: Lanes>(block: &Block, activation: Activation, output: Output) {
     use Activation::{Clamp, Gelu, GeluTanh, HardSwish, Identity, QuickGelu, Silu};
-    // SAFETY: the caller vouches for the tile.
+    // SAFETY: the caller vouches for the block.
     unsafe {
         match activation {
-            Identity => finish_rows::<V>(tile, Identity, output),
-            Clamp { low, high } => finish_rows::<V>(tile, Clamp { low, high }, output),
-            Gelu => finish_rows::<V>(tile, Gelu, output),
-            GeluTanh => finish_rows::<V>(tile, GeluTanh, output),
-            QuickGelu => finish_rows::<V>(tile, QuickGelu, output),
-            Silu => finish_rows::<V>(tile, Silu, output),
-            HardSwish => finish_rows::<V>(tile, HardSwish, output),
+            Identity => finish_columns::<V>(block, Identity, output),
+            Clamp { low, high } => finish_columns::<V>(block, Clamp { low, high }, output),
+            Gelu => finish_columns::<V>(block, Gelu, output),
+            GeluTanh => finish_columns::<V>(block, GeluTanh, output),
+            QuickGelu => finish_columns::<V>(block, QuickGelu, output),
+            Silu => finish_columns::<V>(block, Silu, output),
+            HardSwish => finish_columns::<V>(block, HardSwish, output),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn finish_rows<V: Lanes>(tile: &Finish, activation: Activation, output: Output) {
-    for row in 0..tile.n_rows {
-        // SAFETY: the caller vouches that every array holds `n_rows` and `n_columns` entries.
-        unsafe {
-            let scale = tile.row_scales.add(row).read();
-            let zero = tile.zeros.add(row).read();
-            let sums = tile.sums.add(row * tile.tile_columns);
-            let out = tile.out.add(row * tile.stride);
-            let mut at = 0;
-            while at + V::LEN <= tile.n_columns {
-                finish_at::<V>(tile, sums, [scale, zero], out, at, activation, output);
-                at += V::LEN;
-            }
-            while at < tile.n_columns {
-                finish_at::<f32>(tile, sums, [scale, zero], out, at, activation, output);
-                at += 1;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-unsafe fn finish_at<V: Lanes>(
-    tile: &Finish,
-    sums: *const i32,
-    [row_scale, zero]: [f32; 2],
-    out: *mut f32,
-    at: usize,
-    activation: Activation,
-    output: Output,
-) {
-    // SAFETY: the caller vouches for `V::LEN` entries at `at`.
+unsafe fn finish_columns<V: Lanes>(block: &Block, activation: Activation, output: Output) {
+    let mut at = 0;
+    // SAFETY: the caller vouches that every array holds `n_columns` entries.
     unsafe {
-        let scale = V::load(tile.scales.add(at)).mul(V::splat(row_scale));
-        let sum =
-            V::load(tile.column_sums.add(at)).mul_add(V::splat(-zero), V::from_i32(sums.add(at)));
-        let value = sum.mul_add(scale, V::load(tile.bias.add(at)));
-        let value = activation.on(value);
-        match output {
-            Output::Set => value.store(out.add(at)),
-            Output::Add => value.add(V::load(out.add(at))).store(out.add(at)),
+        while at + V::LEN <= block.n_columns {
+            finish_rows::<V>(block, at, activation, output);
+            at += V::LEN;
+        }
+        while at < block.n_columns {
+            finish_rows::<f32>(block, at, activation, output);
+            at += 1;
+        }
+    }
+}
+
+/// `V::LEN` columns from `at` on.
+#[inline(always)]
+unsafe fn finish_rows<V: Lanes>(block: &Block, at: usize, activation: Activation, output: Output) {
+    // SAFETY: the caller vouches for `V::LEN` entries at `at` in each of `n_rows` rows.
+    unsafe {
+        let column_sum = V::load(block.column_sums.add(at));
+        let column_scale = V::load(block.scales.add(at));
+        let bias = V::load(block.bias.add(at));
+        for row in 0..block.n_rows {
+            let scale = column_scale.mul(V::splat(block.row_scales.add(row).read()));
+            let zero = V::splat(-block.zeros.add(row).read());
+            let sum = V::from_i32(block.sums.add(row * block.tile_columns + at));
+            let value = column_sum.mul_add(zero, sum).mul_add(scale, bias);
+            let value = activation.on(value);
+            let out = block.out.add(row * block.stride + at);
+            match output {
+                Output::Set => value.store(out),
+                Output::Add => value.add(V::load(out)).store(out),
+            }
         }
     }
 }

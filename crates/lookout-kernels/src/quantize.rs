@@ -176,7 +176,7 @@ unsafe fn rows<V: Lanes>(
             let (low, high) = range::<V>(from, k);
             let scale = (high - low) / steps;
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-            let zero = (-low * inverse).round().min(steps);
+            let zero = (-low * inverse).round_ties_even().min(steps);
             scales.add(row).write(scale);
             zeros.add(row).write(zero);
             let map = [inverse, zero, steps];
