@@ -220,7 +220,7 @@ unsafe fn gather<V: Lanes>(head: &Head, to: *mut f32) {
 
 /// Rows of `n` entries times `n` rows of `COLUMNS` vectors, `stride` entries apart.
 #[inline(always)]
-pub(crate) unsafe fn product<V: Lanes, const COLUMNS: usize>(
+unsafe fn product<V: Lanes, const COLUMNS: usize>(
     rows: &[*const f32; ROWS],
     right: *const f32,
     stride: usize,
@@ -229,19 +229,34 @@ pub(crate) unsafe fn product<V: Lanes, const COLUMNS: usize>(
     // SAFETY: the caller vouches for `n` entries of each row and `n` rows on the right.
     unsafe {
         let mut sums = [[V::splat(0.0); COLUMNS]; ROWS];
+        add_product(&mut sums, rows, right, stride, n);
+        sums
+    }
+}
+
+/// Adds the same to `sums`; rows of `n` entries times `n` rows of `COLUMNS` vectors, `stride` entries apart.
+#[inline(always)]
+pub(crate) unsafe fn add_product<V: Lanes, const COLUMNS: usize>(
+    sums: &mut [[V; COLUMNS]; ROWS],
+    rows: &[*const f32; ROWS],
+    right: *const f32,
+    stride: usize,
+    n: usize,
+) {
+    // SAFETY: the caller vouches for `n` entries of each row and `n` rows on the right.
+    unsafe {
         for i in 0..n {
             let mut vectors = [V::splat(0.0); COLUMNS];
             for (column, vector) in vectors.iter_mut().enumerate() {
                 *vector = V::load(right.add(i * stride + column * V::LEN));
             }
-            for (row, sums) in rows.iter().zip(&mut sums) {
+            for (row, sums) in rows.iter().zip(sums.iter_mut()) {
                 let factor = V::splat(row.add(i).read());
                 for (sum, vector) in sums.iter_mut().zip(vectors) {
                     *sum = factor.mul_add(vector, *sum);
                 }
             }
         }
-        sums
     }
 }
 

@@ -1,7 +1,7 @@
 //! Convolutions over pictures whose channels lie together (NHWC).
 
 use crate::activation::Activation;
-use crate::attention::{ROWS, product};
+use crate::attention::{ROWS, add_product};
 use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
 use crate::quantize::{Rows, width};
@@ -121,11 +121,70 @@ impl Patches {
     }
 }
 
+/// The rows of a picture that a row of windows needs, with zeros around them, so that no window is
+/// at an edge and what is read again is near.
+#[derive(Debug)]
+struct Ring {
+    window: Window,
+    /// Row `y` of the picture stands in slot `y % height of the window`; the last slot stays zero,
+    /// and so does what is left and right of the picture.
+    slots: Vec<f32>,
+    row_len: usize,
+    /// The picture in it.
+    shape: Shape,
+    /// Rows of it that were loaded or passed over.
+    n_loaded: usize,
+}
+
+impl Ring {
+    fn new(window: Window) -> Self {
+        let shape = Shape { height: 0, width: 0, channels: 0 };
+        Self { window, slots: Vec::new(), row_len: 0, shape, n_loaded: 0 }
+    }
+
+    /// Begins with a picture.
+    fn start(&mut self, shape: Shape) {
+        self.n_loaded = 0;
+        if self.shape == shape {
+            return;
+        }
+        self.shape = shape;
+        let Window { size, step, before, out } = self.window;
+        let width = ((out[1].max(1) - 1) * step[1] + size[1]).max(before[1] + shape.width);
+        self.row_len = width * shape.channels;
+        self.slots.clear();
+        self.slots.resize((size[0] + 1) * self.row_len, 0.0);
+    }
+
+    /// Lets `load` fill the rows of the picture that row `y` of the output needs and that are not
+    /// there yet. `y` must not go back.
+    fn advance(&mut self, y: usize, mut load: impl FnMut(usize, &mut [f32])) {
+        let Window { size, step, before, .. } = self.window;
+        let top = y * step[0];
+        let end = (top + size[0]).saturating_sub(before[0]).min(self.shape.height);
+        self.n_loaded = self.n_loaded.max(top.saturating_sub(before[0]));
+        while self.n_loaded < end {
+            let at = self.n_loaded % size[0] * self.row_len + before[1] * self.shape.channels;
+            let n = self.shape.width * self.shape.channels;
+            load(self.n_loaded, &mut self.slots[at..at + n]);
+            self.n_loaded += 1;
+        }
+    }
+
+    /// The row `down` rows below the top of the windows of row `y` of the output; position `x` of
+    /// the output begins `x` steps into it.
+    fn row(&self, y: usize, down: usize) -> &[f32] {
+        let Window { size, step, before, .. } = self.window;
+        let slot = match (y * step[0] + down).checked_sub(before[0]) {
+            Some(source) if source < self.shape.height => source % size[0],
+            _ => size[0],
+        };
+        &self.slots[slot * self.row_len..(slot + 1) * self.row_len]
+    }
+}
+
 /// A convolution of each channel with a window of its own, in float.
-///
-/// Rows of the picture are copied, with zeros around them, into a ring of as many as the window
-/// is high, so that no position is at an edge and what is read again is near.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Depthwise {
     isa: Isa,
     window: Window,
@@ -133,9 +192,7 @@ pub struct Depthwise {
     weights: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
-    ring: Vec<f32>,
-    /// Width of the pictures that the ring was made for.
-    ring_width: usize,
+    ring: Ring,
 }
 
 /// No window with code of its own is higher.
@@ -158,7 +215,7 @@ impl Depthwise {
         assert_eq!(weights.len(), n * channels, "entries of the weights");
         let weights =
             (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
-        Self { isa, window, weights, bias, activation, ring: Vec::new(), ring_width: 0 }
+        Self { isa, window, weights, bias, activation, ring: Ring::new(window) }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
@@ -167,71 +224,58 @@ impl Depthwise {
     ///
     /// If `picture` or `out` do not have their shapes, an error of the caller.
     pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
-        let Shape { height, width, channels } = shape;
+        let channels = shape.channels;
         assert_eq!(channels, self.bias.len(), "channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
-        let Window { size, step, before, out: [_, out_width] } = self.window;
         assert_eq!(out.len(), self.window.n_out() * channels, "entries of the output");
-        let row_len = ((out_width.max(1) - 1) * step[1] + size[1]) * channels;
-        // Others follow as a second pass, so that there is less code.
+        let n = shape.width * channels;
+        self.ring.start(shape);
+        let out_len = self.window.out[1] * channels;
+        for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
+            self.ring.advance(y, |source, to| {
+                to.copy_from_slice(&picture[source * n..(source + 1) * n]);
+            });
+            self.row(y, out);
+        }
+    }
+
+    /// Row `y` of the output, whose part of the picture is in the ring.
+    fn row(&self, y: usize, out: &mut [f32]) {
+        let Window { size, step, out: [_, width], .. } = self.window;
+        let channels = self.bias.len();
+        if MAX_HEIGHT < size[0] {
+            out.copy_from_slice(&self.bias.repeat(width));
+            for down in 0..size[0] {
+                let weights = &self.weights[down * size[1] * channels..];
+                add_row(self.ring.row(y, down), weights, size[1], step[1], channels, out);
+            }
+            self.activation.apply(self.isa, out);
+            return;
+        }
+        let mut rows = [self.ring.slots.as_ptr(); MAX_HEIGHT];
+        for (down, row) in rows.iter_mut().enumerate().take(size[0]) {
+            *row = self.ring.row(y, down).as_ptr();
+        }
+        // Other activations follow as a second pass, so that there is less code.
         let (is_clamp, bounds) = match self.activation {
             Activation::Clamp { low, high } => (true, [low, high]),
             _ => (false, [f32::NEG_INFINITY, f32::INFINITY]),
         };
-        // Row `y` of the picture stands in slot `y % size`; the last slot stays zero, and what is
-        // left and right of the picture.
-        if self.ring_width != width {
-            self.ring_width = width;
-            self.ring.clear();
-            self.ring.resize((size[0] + 1) * row_len, 0.0);
-        }
-        let left = before[1] * channels;
-        let n_copied = (width * channels).min(row_len.saturating_sub(left));
-        let mut n_loaded = 0;
-        for (y, out) in out.chunks_exact_mut((out_width * channels).max(1)).enumerate() {
-            let top = y * step[0];
-            let end = (top + size[0]).saturating_sub(before[0]).min(height);
-            n_loaded = n_loaded.max(top.saturating_sub(before[0]));
-            while n_loaded < end {
-                let to = n_loaded % size[0] * row_len + left;
-                let from = n_loaded * width * channels;
-                self.ring[to..to + n_copied].copy_from_slice(&picture[from..from + n_copied]);
-                n_loaded += 1;
-            }
-            let slot = |down: usize| match (top + down).checked_sub(before[0]) {
-                Some(source) if source < height => source % size[0] * row_len,
-                _ => size[0] * row_len,
-            };
-            let row = DepthwiseRow {
-                weights: self.weights.as_ptr(),
-                bias: self.bias.as_ptr(),
-                channels,
-                size,
-                step: step[1],
-                width: out_width,
-                bounds,
-                out: out.as_mut_ptr(),
-            };
-            if size[0] <= MAX_HEIGHT {
-                let mut rows = [self.ring.as_ptr(); MAX_HEIGHT];
-                for (down, row) in rows.iter_mut().enumerate().take(size[0]) {
-                    *row = self.ring[slot(down)..].as_ptr();
-                }
-                // SAFETY: `size[0]` rows of `row_len` entries, which the last position ends,
-                // weights and bias for each channel, and a row of output.
-                unsafe { row_isa(self.isa, &row, &rows) }
-                if !is_clamp {
-                    self.activation.apply(self.isa, out);
-                }
-            } else {
-                out.copy_from_slice(&self.bias.repeat(out_width));
-                for down in 0..size[0] {
-                    let source = &self.ring[slot(down)..slot(down) + row_len];
-                    let weights = &self.weights[down * size[1] * channels..];
-                    add_row(source, weights, size[1], step[1], channels, out);
-                }
-                self.activation.apply(self.isa, out);
-            }
+        let row = DepthwiseRow {
+            weights: self.weights.as_ptr(),
+            bias: self.bias.as_ptr(),
+            channels,
+            size,
+            step: step[1],
+            width,
+            bounds,
+            out: out.as_mut_ptr(),
+        };
+        // SAFETY: `size[0]` rows of the ring, which the last position ends at the latest, weights
+        // and bias for each channel, and a row of output.
+        unsafe { row_isa(self.isa, &row, &rows) }
+        if !is_clamp {
+            self.activation.apply(self.isa, out);
         }
     }
 }
@@ -379,11 +423,12 @@ unsafe fn pixels_of<V: Lanes, const SIZE: usize, const STEP: usize, const N: usi
 pub struct FloatConv {
     isa: Isa,
     window: Window,
+    n_channels: usize,
     /// By position in the window, channel, then output.
     weights: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
-    patches: Vec<f32>,
+    ring: Ring,
 }
 
 impl FloatConv {
@@ -411,7 +456,7 @@ impl FloatConv {
             weights[output * n_inputs + channel * n_positions + position]
         };
         let weights = (0..weights.len()).map(source).collect();
-        Self { isa, window, weights, bias, activation, patches: vec![0.0; ROWS * n_inputs] }
+        Self { isa, window, n_channels, weights, bias, activation, ring: Ring::new(window) }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
@@ -420,105 +465,79 @@ impl FloatConv {
     ///
     /// If `picture` or `out` do not have their shapes, an error of the caller.
     pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
-        let n_inputs = self.window.n_positions() * shape.channels;
-        assert_eq!(self.weights.len(), n_inputs * self.bias.len(), "channels");
+        assert_eq!(shape.channels, self.n_channels, "channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         assert_eq!(out.len(), self.window.n_out() * self.bias.len(), "entries of the output");
-        let n_out = self.window.n_out();
-        let is_pixel = self.window.is_pixel(shape);
-        for first in (0..n_out).step_by(ROWS) {
-            let n_rows = ROWS.min(n_out - first);
-            let mut patches = [self.patches.as_ptr(); ROWS];
-            for (row, to) in patches.iter_mut().enumerate().take(n_rows) {
-                let at = first + row;
-                if is_pixel {
-                    *to = picture[at * n_inputs..(at + 1) * n_inputs].as_ptr();
-                    continue;
-                }
-                let patch = &mut self.patches[row * n_inputs..(row + 1) * n_inputs];
-                gather(
-                    self.window,
-                    picture,
-                    shape,
-                    [at / self.window.out[1], at % self.window.out[1]],
-                    patch,
-                );
-                *to = patch.as_ptr();
-            }
-            let out = &mut out[first * self.bias.len()..(first + n_rows) * self.bias.len()];
-            // SAFETY: each patch has `n_inputs` entries, the first one where there are fewer than
-            // ROWS, and there are `n_rows` rows of output.
-            unsafe { pixels_isa(self.isa, self, &patches, n_inputs, n_rows, out.as_mut_ptr()) }
+        let n = shape.width * shape.channels;
+        self.ring.start(shape);
+        let out_len = self.window.out[1] * self.bias.len();
+        for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
+            self.ring.advance(y, |source, to| {
+                to.copy_from_slice(&picture[source * n..(source + 1) * n]);
+            });
+            // SAFETY: the ring holds the row's part of the picture, and `out` is a row.
+            unsafe { pixels_isa(self.isa, self, y, out.as_mut_ptr()) }
+            self.activation.apply(self.isa, out);
         }
     }
 }
 
-fn gather(window: Window, picture: &[f32], shape: Shape, [y, x]: [usize; 2], patch: &mut [f32]) {
-    let (top, bottom) = window.within(0, y, shape.height);
-    let (left, right) = window.within(1, x, shape.width);
-    patch.fill(0.0);
-    for down in top..bottom {
-        let source_y = y * window.step[0] + down - window.before[0];
-        let source_x = x * window.step[1] + left - window.before[1];
-        let from = (source_y * shape.width + source_x) * shape.channels;
-        let to = (down * window.size[1] + left) * shape.channels;
-        let n = (right - left) * shape.channels;
-        patch[to..to + n].copy_from_slice(&picture[from..from + n]);
-    }
-}
+per_isa! { unsafe fn pixels_isa = pixels(conv: &FloatConv, y: usize, out: *mut f32) }
 
-per_isa! {
-    unsafe fn pixels_isa = pixels(
-        conv: &FloatConv, patches: &[*const f32; ROWS], n_inputs: usize, n_rows: usize, out: *mut f32,
-    )
-}
-
+/// Row `y` of the output before its activation.
 #[inline(always)]
-unsafe fn pixels<V: Lanes>(
-    conv: &FloatConv,
-    patches: &[*const f32; ROWS],
-    n_inputs: usize,
-    n_rows: usize,
-    out: *mut f32,
-) {
+unsafe fn pixels<V: Lanes>(conv: &FloatConv, y: usize, out: *mut f32) {
     let n_outputs = conv.bias.len();
-    let mut at = 0;
-    // SAFETY: the caller vouches for the shapes; outputs beyond the last vector go one by one.
+    // SAFETY: the caller vouches for the row; outputs beyond the last vector go one by one.
     unsafe {
-        while at + 2 * V::LEN <= n_outputs {
-            outputs::<V, 2>(conv, patches, n_inputs, n_rows, at, out);
-            at += 2 * V::LEN;
-        }
-        while at + V::LEN <= n_outputs {
-            outputs::<V, 1>(conv, patches, n_inputs, n_rows, at, out);
-            at += V::LEN;
-        }
-        while at < n_outputs {
-            outputs::<f32, 1>(conv, patches, n_inputs, n_rows, at, out);
-            at += 1;
+        for x in (0..conv.window.out[1]).step_by(ROWS) {
+            let mut at = 0;
+            while at + 2 * V::LEN <= n_outputs {
+                outputs::<V, 2>(conv, [y, x], at, out);
+                at += 2 * V::LEN;
+            }
+            while at + V::LEN <= n_outputs {
+                outputs::<V, 1>(conv, [y, x], at, out);
+                at += V::LEN;
+            }
+            while at < n_outputs {
+                outputs::<f32, 1>(conv, [y, x], at, out);
+                at += 1;
+            }
         }
     }
 }
 
+/// `ROWS` pixels from `x` on, or as many as are left.
 #[inline(always)]
 unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
     conv: &FloatConv,
-    patches: &[*const f32; ROWS],
-    n_inputs: usize,
-    n_rows: usize,
+    [y, x]: [usize; 2],
     at: usize,
     out: *mut f32,
 ) {
-    // SAFETY: the caller vouches for `COLUMNS` vectors of outputs at `at`.
+    let Window { size, step, out: [_, width], .. } = conv.window;
+    let n_outputs = conv.bias.len();
+    let n_inputs = size[1] * conv.n_channels;
+    // SAFETY: the caller vouches for the row and for `COLUMNS` vectors of outputs at `at`.
     unsafe {
-        let n_outputs = conv.bias.len();
-        let sums =
-            product::<V, COLUMNS>(patches, conv.weights.as_ptr().add(at), n_outputs, n_inputs);
-        for (row, sums) in sums.iter().enumerate().take(n_rows) {
-            for (column, sum) in sums.iter().enumerate() {
-                let at = at + column * V::LEN;
-                let value = sum.add(V::load(conv.bias.as_ptr().add(at)));
-                conv.activation.on(value).store(out.add(row * n_outputs + at));
+        let mut bias = [V::splat(0.0); COLUMNS];
+        for (column, bias) in bias.iter_mut().enumerate() {
+            *bias = V::load(conv.bias.as_ptr().add(at + column * V::LEN));
+        }
+        let mut sums = [bias; ROWS];
+        for down in 0..size[0] {
+            let row = conv.ring.row(y, down).as_ptr();
+            // Pixels past the end are computed as the last one and dropped.
+            let pixel =
+                |i: usize| row.wrapping_add((x + i).min(width - 1) * step[1] * conv.n_channels);
+            let pixels: [*const f32; ROWS] = std::array::from_fn(pixel);
+            let weights = conv.weights.as_ptr().add(down * n_inputs * n_outputs + at);
+            add_product::<V, COLUMNS>(&mut sums, &pixels, weights, n_outputs, n_inputs);
+        }
+        for (i, sums) in sums.into_iter().enumerate().take(width - x) {
+            for (column, sum) in sums.into_iter().enumerate() {
+                sum.store(out.add((x + i) * n_outputs + at + column * V::LEN));
             }
         }
     }

@@ -300,9 +300,10 @@ mod tests {
         for isa in Isa::available() {
             let mut rows = Rows::default();
             let values = [1.0, -2.0, 0.5, 0.0, 0.0, 0.0, 1000.0, 0.0, 9.0, 9.0];
-            rows.quantize(&values, &layer(isa, 3));
+            let layer = layer(isa, 3);
+            rows.quantize(&values, &layer);
             assert_eq!(rows.n_rows, 3, "{isa}: the incomplete row is left out");
-            let steps = f32::from(most_steps(isa));
+            let steps = f32::from(layer.steps());
             assert_eq!(rows.scales[..3], [3.0 / steps, 0.0, 1000.0 / steps]);
             assert_eq!(rows.zeros[1..3], [0.0, 0.0]);
             let step = |row: usize, at: usize| rows.step(row, at) as f32;

@@ -1,6 +1,6 @@
 //! Weights of a linear layer, 8 bits each, in the order in which a kernel reads them.
 
-use crate::fit::{Load, coarsen, is_tight, steps};
+use crate::fit::{Load, coarsen, isa_for, steps};
 use crate::gemm::Kernel;
 use crate::isa::Isa;
 use crate::quantize::{K_STEP, max_inputs, shift};
@@ -86,6 +86,7 @@ impl Weights {
     ) -> Result<Self, WeightsError> {
         let n_outputs = scales.len();
         let n_inputs = values.len().checked_div(n_outputs).unwrap_or(0);
+        let isa = isa_for(isa, n_inputs);
         check(isa, values, layout, scales, bias, n_inputs)?;
         let kernel = Kernel::of(isa);
         let source = Source { values, layout, n_inputs, n_outputs };
@@ -116,7 +117,7 @@ impl Weights {
         }
         for (output, load) in loads.iter().enumerate() {
             source.column(output, &mut column);
-            let coarsening = if is_tight(isa) { load.coarsening(steps) } else { 1.0 };
+            let coarsening = load.coarsening(isa, steps);
             coarsen(&mut column, coarsening);
             packed.scales[output] = scales[output] * coarsening;
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
