@@ -161,7 +161,7 @@ impl Places {
         let target = release.parent().context("this program lies in no target folder")?;
         let work = target.join("bench");
         fs::create_dir_all(&work).with_context(|| work.display().to_string())?;
-        let mut build = Command::new(env!("CARGO"));
+        let mut build = crate::cargo();
         // As the gate selects, so that nothing is built twice.
         build.args(["build", "--release", "--locked", "--workspace", "--bin", "lookout"]);
         build.current_dir(root).env("CARGO_TARGET_DIR", target);

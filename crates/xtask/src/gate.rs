@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -100,7 +100,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 /// Runs one step, prints what it prints and returns its `test result:` lines, which are printed
 /// later.
 fn run_step(root: &Path, step: &Step) -> anyhow::Result<Vec<String>> {
-    let mut child = Command::new(env!("CARGO"))
+    let mut child = crate::cargo()
         .args(step.args)
         .envs(step.env.iter().copied())
         .current_dir(root)

@@ -112,10 +112,23 @@ fn main() -> ExitCode {
 fn demo(agreed: bool, args: &[String]) -> anyhow::Result<()> {
     needs::provide(Need::FOR_BUILD, agreed)?;
     let manifest = root().join("Cargo.toml");
-    let mut command = Command::new(env!("CARGO"));
+    let mut command = cargo();
     command.args(["run", "--release", "--locked", "--package", "lookout", "--manifest-path"]);
     command.arg(manifest).args(["--", "demo"]).args(args);
     Err(command.exec()).context("cargo cannot be started")
+}
+
+/// Cargo as it would run by itself: what it tells a program that it runs about that program's
+/// package would make dependencies that look at it (ring) be built again.
+fn cargo() -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    for (key, _) in std::env::vars_os() {
+        let name = key.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(key);
+        }
+    }
+    command
 }
 
 /// The root of the repository that this program was built in.
