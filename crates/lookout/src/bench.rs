@@ -4,10 +4,12 @@ use std::io::{self, BufRead};
 
 use anyhow::{Context, bail};
 use cpu_time::ProcessTime;
+use lookout_core::Clock;
 use lookout_encoder::{Bundle, Golden, ImageTower, Isa, Runtime, preprocess};
 use serde::Serialize;
 
 use crate::cli::BenchArgs;
+use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::{assets, engine, memory, output};
 
@@ -15,7 +17,9 @@ use crate::{assets, engine, memory, output};
 #[derive(Serialize)]
 struct Report {
     run_by: String,
+    /// CPU time of loading the tower, and how long it took.
     load_ms: f64,
+    load_wall_ms: f64,
     pictures: usize,
     /// CPU time of one picture, encoder only.
     cpu_ms_min: f64,
@@ -48,12 +52,12 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     if args.json || args.paced {
         return Ok(output::json_line(&report)?);
     }
-    let Report { run_by, load_ms, pictures, cpu_ms_min, cpu_ms_median, .. } = &report;
+    let Report { run_by, load_ms, load_wall_ms, pictures, cpu_ms_min, cpu_ms_median, .. } = &report;
     let mib = |it: Option<u64>| it.map_or("unknown".to_owned(), |it| format!("{it} MiB"));
     output::line(format!(
         "run by   {run_by}\n\
          picture  {cpu_ms_median:.2} ms CPU time (median of {pictures}), {cpu_ms_min:.2} ms at best\n\
-         load     {load_ms:.0} ms CPU time\n\
+         load     {load_ms:.0} ms CPU time, {load_wall_ms:.0} ms in all\n\
          memory   {} resident, {} at most",
         mib(report.resident_mib),
         mib(report.peak_mib),
@@ -67,6 +71,7 @@ struct Subject {
     golden: Golden,
     inputs: Vec<Vec<f32>>,
     load_ms: f64,
+    load_wall_ms: f64,
     times_ms: Vec<f64>,
 }
 
@@ -86,9 +91,10 @@ impl Subject {
                 }
             },
         };
-        let start = ProcessTime::now();
+        let (start, clock) = (ProcessTime::now(), SystemClock::start());
         let mut tower = ImageTower::load_on(&bundle, &runtime, 1)?;
         let load_ms = start.elapsed().as_secs_f64() * 1e3;
+        let load_wall_ms = clock.monotonic().as_secs_f64() * 1e3;
         memory::steady();
 
         let golden = Golden::open(&bundle)?;
@@ -99,7 +105,7 @@ impl Subject {
         }
         let first = inputs.first().context("the bundle has no sample pictures")?;
         tower.encode_values(first)?;
-        Ok(Self { tower, golden, inputs, load_ms, times_ms: Vec::new() })
+        Ok(Self { tower, golden, inputs, load_ms, load_wall_ms, times_ms: Vec::new() })
     }
 
     /// Runs `n` pictures; gives their CPU times.
@@ -140,6 +146,7 @@ impl Subject {
         Ok(Report {
             run_by: self.tower.describe(),
             load_ms: self.load_ms,
+            load_wall_ms: self.load_wall_ms,
             pictures: times.len(),
             cpu_ms_min: times.first().copied().unwrap_or_default(),
             cpu_ms_median: times.get(times.len() / 2).copied().unwrap_or_default(),
