@@ -5,7 +5,7 @@ usage: models.py NAME OUT STARTER
 NAME is tiny16, b32, b16 (vision transformers of CLIP's shape, random weights) or starter; OUT becomes a
 folder with
 
-    float.onnx, dynamic.onnx, ...   the float file and onnxruntime's int8 forms of it
+    float.onnx, dynamic.onnx, ...   the float file and onnxruntime's other forms of it
     bundle/                         ours: 8-bit weights behind DequantizeLinear (the starter is its own)
     inputs.npy, embeddings.npy      the pictures to measure, and the float file's answers
     variants.json                   each form's file, and which operators its time goes to
@@ -34,6 +34,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers import optimizer
 from PIL import Image
 
 # Width, blocks, heads, patch. All see 224 x 224 pixels and give 512 numbers.
@@ -198,39 +199,35 @@ class Reader(CalibrationDataReader):
 
 
 def quantized(name, out, inputs):
-    """onnxruntime's int8 forms of the float file, as its documentation recommends to make them."""
+    """onnxruntime's forms of the float file, as its documentation recommends to make them."""
     source = f"{out}/prepared.onnx"
     quant_pre_process(f"{out}/float.onnx", source, skip_symbolic_shape=True)
     feed = onnx.load(source).graph.input[0].name
     layers = ["MatMul", "Gemm"] + (["Conv"] if name == "starter" else [])
     # 7 bits where sums of two products would leave 16 bits without VNNI.
+    narrow = {"per_channel": True, "reduce_range": True}
     dynamic = {
         "dynamic": {},
-        "dynamic, per channel": {"per_channel": True, "reduce_range": True},
+        "dynamic, 7 bits": {"reduce_range": True},
+        "dynamic, per channel": {"per_channel": True},
+        "dynamic, per channel, 7 bits": narrow,
     }
     static = {
         "static": {"op_types_to_quantize": ["MatMul", "Gemm", "Conv"]},
-        "static, per channel": {
-            "op_types_to_quantize": ["MatMul", "Gemm", "Conv"],
-            "per_channel": True,
-            "reduce_range": True,
-        },
+        "static, per channel, 7 bits": {"op_types_to_quantize": ["MatMul", "Gemm", "Conv"], **narrow},
     }
     if name == "starter":
+        # Convolutions are much quicker so when activations are quantized at run time.
+        dynamic["dynamic, unsigned"] = {"weight_type": QuantType.QUInt8}
         # Transformers lose their meaning with every operator in int8 (cosine 0.6), and gain no speed.
-        static["static, all operators"] = {"per_channel": True, "reduce_range": True}
+        static["static, all operators"] = narrow
     files = {"float": "float.onnx"}
     for kind, options in dynamic.items():
-        files[kind] = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
-        quantize_dynamic(
-            source,
-            f"{out}/{files[kind]}",
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=layers,
-            **options,
-        )
+        files[kind] = file_name(kind)
+        options = {"weight_type": QuantType.QInt8, **options}
+        quantize_dynamic(source, f"{out}/{files[kind]}", op_types_to_quantize=layers, **options)
     for kind, options in static.items():
-        files[kind] = kind.replace(", ", "-").replace(" ", "-") + ".onnx"
+        files[kind] = file_name(kind)
         quantize_static(
             source,
             f"{out}/{files[kind]}",
@@ -241,7 +238,36 @@ def quantized(name, out, inputs):
             **options,
         )
     os.remove(source)
+    if name != "starter":
+        files |= fused(name, out)
     return files
+
+
+def fused(name, out):
+    """The float file as onnxruntime's own optimizer for transformers joins it, and that in int8."""
+    width, n_blocks, n_heads, _ = SHAPES[name]
+    joined = optimizer.optimize_model(
+        f"{out}/float.onnx", model_type="clip", num_heads=n_heads, hidden_size=width, opt_level=0
+    )
+    n_joined = sum(it.op_type == "Attention" for it in joined.model.graph.node)
+    if n_joined != n_blocks:
+        raise SystemExit(f"{name}: {n_joined} of {n_blocks} attentions were joined")
+    files = {it: file_name(it) for it in ("float, fused", "dynamic, fused")}
+    path = f"{out}/{files['float, fused']}"
+    joined.save_model_to_file(path)
+    quantize_dynamic(
+        path,
+        f"{out}/{files['dynamic, fused']}",
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["MatMul", "Gemm", "Attention"],
+        # The types behind joined operators cannot be inferred.
+        extra_options={"DefaultTensorType": TensorProto.FLOAT},
+    )
+    return files
+
+
+def file_name(kind):
+    return kind.replace(", ", "-").replace(" ", "-") + ".onnx"
 
 
 def session(path, optimized=True, profile=None):

@@ -65,7 +65,7 @@ Examples:
   cargo xtask bench encoder --yes                     all four models
   cargo xtask bench encoder --models starter,tiny16 --rounds 30
 
-The first run installs onnxruntime from PyPI into target/bench and makes models there (some 2 GB,
+The first run installs onnxruntime from PyPI into target/bench and makes models there (some 3 GB,
 ten minutes). Run it on a quiet machine: the load average is printed with the figures.")]
     Encoder {
         #[command(flatten)]
