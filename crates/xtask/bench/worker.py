@@ -45,9 +45,10 @@ def main(model, inputs, embeddings):
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    start = time.process_time()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    start, wall = time.process_time(), time.perf_counter()
     tower = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    load_ms = (time.process_time() - start) * 1e3
+    load_ms, load_wall_ms = (time.process_time() - start) * 1e3, (time.perf_counter() - wall) * 1e3
     name = tower.get_inputs()[0].name
     tower.run(None, {name: inputs[0]})
     say(cpu_ms=[])
@@ -70,6 +71,7 @@ def main(model, inputs, embeddings):
         run_by=f"onnxruntime {ort.__version__}",
         holds_amx=holds_amx(),
         load_ms=load_ms,
+        load_wall_ms=load_wall_ms,
         cosine_min=min(cosines),
         empty_mib=empty_mib,
         peak_mib=peak_mib,

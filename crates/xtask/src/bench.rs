@@ -25,7 +25,7 @@ pub(crate) struct EncoderArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     models: Vec<Model>,
     /// Turns of each contestant
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Pictures of a turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -88,16 +88,40 @@ pub(crate) fn encoder(root: &Path, args: &EncoderArgs) -> anyhow::Result<()> {
     if settings.iter().any(|it| it.hides().is_some()) {
         places.provide_hide()?;
     }
-    println!("{}", machine.describe()?);
+    println!(
+        "{}\n{} rounds of {} pictures.\n{}",
+        machine.describe()?,
+        args.rounds,
+        args.pictures,
+        table::LEGEND
+    );
+    let mut summary = Vec::new();
     for model in models {
         for setting in settings {
-            println!("\n## {}, {}\n", model.name(), setting.describe());
-            match measure(&places, &machine, *model, *setting, args) {
-                Ok(contestants) => println!("{}", table::print(&contestants)),
-                Err(error) => println!("Not measured: {error:#}."),
-            }
+            let heading = format!("{}, {}", model.name(), setting.describe());
+            println!("\n## {heading}\n");
+            let result = measure(&places, &machine, *model, *setting, args)
+                .and_then(|contestants| table::render(&contestants));
+            let outcome = match result {
+                Ok((table, outcome)) => {
+                    let verdict = match outcome.is_met() {
+                        _ if setting == &Setting::WithAmx => "for comparison, without a goal",
+                        true => "goal met",
+                        false => "goal missed",
+                    };
+                    let outcome = format!("{}: {verdict}", outcome.describe());
+                    println!("{table}\nOurs / onnxruntime's best: {outcome}.");
+                    outcome
+                }
+                Err(error) => {
+                    println!("Not measured: {error:#}.");
+                    "not measured".to_owned()
+                }
+            };
+            summary.push(format!("- {heading}: {outcome}"));
         }
     }
+    println!("\n## Ours / onnxruntime's best\n\n{}", summary.join("\n"));
     for line in machine.missing_rows() {
         println!("\n{line}");
     }
@@ -112,6 +136,9 @@ fn measure(
     setting: Setting,
     args: &EncoderArgs,
 ) -> anyhow::Result<Vec<Contestant>> {
+    if let Some(what) = setting.hides() {
+        places.check_hide(what)?;
+    }
     let folder = places.model(model);
     let command = |program: &Path| {
         let mut command = Command::new(program);
@@ -141,7 +168,7 @@ fn measure(
             .arg(folder.join(file))
             .arg(folder.join("inputs.npy"))
             .arg(folder.join("embeddings.npy"));
-        let kernels = format!("{operators}; MLAS {}", machine.mlas(setting, name == "float"));
+        let kernels = format!("{operators}; MLAS {}", machine.mlas(setting, &name));
         contestants.push(Contestant::start(&name, Some(kernels), theirs)?);
     }
     compete(&mut contestants, args.rounds, args.pictures)?;
@@ -214,6 +241,17 @@ impl Places {
         let mut cc = Command::new("cc");
         cc.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&self.hide).arg(source);
         run("cc", &mut cc)
+    }
+
+    /// Whether a program can be kept from it here; the library's own words if not.
+    fn check_hide(&self, what: &str) -> anyhow::Result<()> {
+        let mut idle = Command::new("true");
+        let output = idle.env("LD_PRELOAD", &self.hide).env("BENCH_HIDE", what).output();
+        let output = output.context("true cannot be started")?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(())
     }
 }
 

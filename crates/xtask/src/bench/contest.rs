@@ -16,7 +16,8 @@ pub(crate) struct Contestant {
     /// Gone when it was told that this was all.
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    times_ms: Vec<f64>,
+    /// CPU time of each picture of each turn, in milliseconds.
+    turns_ms: Vec<Vec<f64>>,
     report: Option<Report>,
 }
 
@@ -30,7 +31,9 @@ struct Round {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Report {
     pub(crate) run_by: String,
+    /// CPU time of loading the model, and how long it took.
     pub(crate) load_ms: f64,
+    pub(crate) load_wall_ms: f64,
     /// Least cosine to the float file's embeddings.
     pub(crate) cosine_min: f64,
     /// Most memory that the process had; with the part that was there before the model.
@@ -61,7 +64,7 @@ impl Contestant {
             child,
             stdin,
             stdout: BufReader::new(stdout),
-            times_ms: Vec::new(),
+            turns_ms: Vec::new(),
             report: None,
         };
         let Round { cpu_ms } = contestant.answer()?;
@@ -78,7 +81,7 @@ impl Contestant {
         if cpu_ms.len() != n_pictures as usize {
             bail!("{} was asked for {n_pictures} pictures and ran {}", self.name, cpu_ms.len());
         }
-        self.times_ms.extend(cpu_ms);
+        self.turns_ms.push(cpu_ms);
         Ok(())
     }
 
@@ -89,7 +92,6 @@ impl Contestant {
         if !status.success() {
             bail!("{} failed ({status})", self.name);
         }
-        self.times_ms.sort_by(f64::total_cmp);
         Ok(())
     }
 
@@ -126,11 +128,33 @@ impl Contestant {
         self.report.as_ref().with_context(|| format!("{} has not finished", self.name))
     }
 
-    /// CPU time of the fastest picture and of the one in the middle, in milliseconds.
-    pub(crate) fn best_and_median_ms(&self) -> Option<(f64, f64)> {
-        let times = &self.times_ms;
-        Some((*times.first()?, *times.get(times.len() / 2)?))
+    /// CPU time of the fastest picture, in milliseconds.
+    pub(crate) fn best_ms(&self) -> Option<f64> {
+        self.turns_ms.iter().flatten().copied().reduce(f64::min)
     }
+
+    /// CPU time of the picture in the middle, in milliseconds.
+    pub(crate) fn median_ms(&self) -> Option<f64> {
+        quantile(self.turns_ms.iter().flatten().copied(), 0.5)
+    }
+
+    /// This one's time over that of `other` in each round, of the picture in the middle of a turn.
+    pub(crate) fn paired_ratios(&self, other: &Self) -> Vec<f64> {
+        let median = |turn: &Vec<f64>| quantile(turn.iter().copied(), 0.5);
+        let pairs = self.turns_ms.iter().zip(&other.turns_ms);
+        pairs.filter_map(|(ours, theirs)| Some(median(ours)? / median(theirs)?)).collect()
+    }
+}
+
+/// The value that `part` of the others, from 0 to 1, lie below; between two, by their distance.
+pub(crate) fn quantile(values: impl Iterator<Item = f64>, part: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    let place = part * sorted.len().checked_sub(1)? as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in it")]
+    let (low, high) = (place.floor() as usize, place.ceil() as usize);
+    let (low, high) = (*sorted.get(low)?, *sorted.get(high)?);
+    Some(low + (high - low) * place.fract())
 }
 
 impl Drop for Contestant {
@@ -176,19 +200,29 @@ pub(crate) mod tests {
         format!(r#"{READY}; while read n; do echo '{{"cpu_ms":{cpu_ms}}}'; done; echo '{report}'"#)
     }
 
-    pub(crate) const REPORT: &str =
-        r#"{"run_by":"x","load_ms":1.0,"cosine_min":0.9,"peak_mib":20,"empty_mib":null}"#;
+    pub(crate) const REPORT: &str = r#"{"run_by":"x","load_ms":1.0,"load_wall_ms":2.0,"cosine_min":0.9,"peak_mib":20,"empty_mib":null}"#;
 
     #[test]
-    fn turns_are_taken_and_times_sorted() {
+    fn turns_are_taken_and_compared_by_round() {
         let mut both = [
             scripted("a", None, &answering("[3.0,1.0]", REPORT)),
             scripted("b", Some("k"), &answering("[2.0,5.0]", REPORT)),
         ];
         compete(&mut both, 2, 2).expect("both should finish");
-        assert_eq!(both[0].best_and_median_ms(), Some((1.0, 3.0)));
-        assert_eq!(both[1].best_and_median_ms(), Some((2.0, 5.0)));
+        assert_eq!((both[0].best_ms(), both[0].median_ms()), (Some(1.0), Some(2.0)));
+        assert_eq!((both[1].best_ms(), both[1].median_ms()), (Some(2.0), Some(3.5)));
+        assert_eq!(both[1].paired_ratios(&both[0]), [1.75, 1.75]);
         assert_eq!(both[1].run_by().expect("finished"), "x: k");
+    }
+
+    #[test]
+    fn quantiles_lie_between_their_neighbours() {
+        let of = |values: &[f64], part| quantile(values.iter().copied(), part);
+        assert_eq!(of(&[3.0, 1.0, 2.0], 0.5), Some(2.0));
+        assert_eq!(of(&[4.0, 1.0], 0.5), Some(2.5));
+        assert_eq!(of(&[0.0, 1.0, 2.0, 3.0, 4.0], 0.75), Some(3.0));
+        assert_eq!(of(&[5.0], 0.25), Some(5.0));
+        assert_eq!(of(&[], 0.5), None);
     }
 
     #[test]

@@ -100,11 +100,15 @@ impl Machine {
         lines
     }
 
-    /// The instruction set that onnxruntime's matrix library takes by its own rule, AMX aside, from
-    /// what it is left to see. Its choice cannot be asked for.
-    pub(crate) fn mlas(&self, setting: Setting, is_float: bool) -> &'static str {
-        let order: &[(&str, &str)] = if is_float {
+    /// The instruction set that onnxruntime's matrix library takes for a form by its own rule
+    /// (`MLAS_PLATFORM` in its `platform.cpp`), AMX aside, from what it is left to see. Its choice
+    /// cannot be asked for.
+    pub(crate) fn mlas(&self, setting: Setting, form: &str) -> &'static str {
+        let order: &[(&str, &str)] = if form.starts_with("float") {
             &[("avx512f", "avx512"), ("avx2", "avx2"), ("asimd", "neon")]
+        } else if form.ends_with("unsigned") && self.has("avx2") {
+            // VNNI multiplies unsigned by signed bytes alone.
+            &[("avx512bw", "avx512"), ("avx2", "avx2")]
         } else {
             &[
                 ("avx512_vnni", "avx512-vnni"),
@@ -129,8 +133,8 @@ impl Machine {
         let date = String::from_utf8_lossy(&date.stdout);
         Ok(format!(
             "{}, {} cores, {}, one thread; load average at the start: {}.\n\
-             Milliseconds of CPU time per picture, encoder alone. The weights of tiny16, b32 and b16 \
-             are random;\nthe starter's float form has its 8-bit weights, widened.",
+             The weights of tiny16, b32 and b16 are random, of true shape, which is right for speed and \
+             says nothing of accuracy;\nthe starter's float form has its 8-bit weights, widened.",
             self.name,
             self.cores,
             date.trim(),
@@ -159,10 +163,11 @@ mod tests {
         let server = with("avx2 avx512f avx512bw avx512_vnni amx_tile amx_int8");
         let [gate, avx2, whole] = server.settings() else { panic!("three rows") };
         assert_eq!(gate.hides(), Some("amx"));
-        assert_eq!(server.mlas(*gate, false), "avx512-vnni");
-        assert_eq!(server.mlas(*gate, true), "avx512");
+        assert_eq!(server.mlas(*gate, "dynamic"), "avx512-vnni");
+        assert_eq!(server.mlas(*gate, "float, fused"), "avx512");
+        assert_eq!(server.mlas(*gate, "dynamic, unsigned"), "avx512");
         assert_eq!(avx2.hides(), Some("avx2"));
-        assert_eq!(server.mlas(*avx2, false), "avx2");
+        assert_eq!(server.mlas(*avx2, "static"), "avx2");
         assert_eq!(whole.hides(), None);
         assert!(server.missing_rows().is_empty());
     }
@@ -172,7 +177,7 @@ mod tests {
         let box_ = with("fma avx2");
         assert_eq!((box_.name.as_str(), box_.cores), ("Some CPU: fast", 2));
         assert_eq!(box_.settings(), [Setting::Everything]);
-        assert_eq!(box_.mlas(Setting::Everything, false), "avx2");
+        assert_eq!(box_.mlas(Setting::Everything, "static"), "avx2");
         assert_eq!(box_.missing_rows().len(), 2);
     }
 
@@ -180,8 +185,8 @@ mod tests {
     fn a_machine_between_has_two_rows() {
         let desktop = with("avx2 avx_vnni");
         assert_eq!(desktop.settings(), [Setting::Everything, Setting::Avx2Only]);
-        assert_eq!(desktop.mlas(Setting::Everything, false), "avx-vnni");
-        assert_eq!(desktop.mlas(Setting::Avx2Only, false), "avx2");
+        assert_eq!(desktop.mlas(Setting::Everything, "static"), "avx-vnni");
+        assert_eq!(desktop.mlas(Setting::Avx2Only, "static"), "avx2");
         assert_eq!(desktop.missing_rows().len(), 1);
     }
 }
