@@ -25,7 +25,7 @@ pub(crate) struct EncoderArgs {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LIST")]
     models: Vec<Model>,
     /// Turns of each contestant
-    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Pictures of a turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -173,8 +173,14 @@ fn measure(
     }
     compete(&mut contestants, args.rounds, args.pictures)?;
     for it in &contestants {
-        if setting.hides().is_some() && it.report()?.holds_amx {
-            bail!("{} was given AMX though it should be refused", it.name());
+        match (setting, it.report()?.holds_amx) {
+            (Setting::WithoutAmx | Setting::Avx2Only, true) => {
+                bail!("{} was given AMX though it should be refused", it.name())
+            }
+            (Setting::WithAmx, false) if !it.is_ours() => {
+                bail!("{} was not given AMX though the processor has it", it.name())
+            }
+            _ => (),
         }
     }
     Ok(contestants)
