@@ -121,182 +121,113 @@ impl Patches {
     }
 }
 
-/// The rows of a picture that a row of windows needs, with zeros around them, so that no window is
-/// at an edge and what is read again is near.
-#[derive(Debug)]
-struct Ring {
-    window: Window,
-    /// Row `y` of the picture stands in slot `y % height of the window`; the last slot stays zero,
-    /// and so does what is left and right of the picture.
-    slots: Vec<f32>,
-    row_len: usize,
-    /// The picture in it.
-    shape: Shape,
-    /// Rows of it that were loaded or passed over.
-    n_loaded: usize,
-}
-
-impl Ring {
-    fn new(window: Window) -> Self {
-        let shape = Shape { height: 0, width: 0, channels: 0 };
-        Self { window, slots: Vec::new(), row_len: 0, shape, n_loaded: 0 }
-    }
-
-    /// Begins with a picture.
-    fn start(&mut self, shape: Shape) {
-        self.n_loaded = 0;
-        if self.shape == shape {
-            return;
-        }
-        self.shape = shape;
-        let Window { size, step, before, out } = self.window;
-        let width = ((out[1].max(1) - 1) * step[1] + size[1]).max(before[1] + shape.width);
-        self.row_len = width * shape.channels;
-        self.slots.clear();
-        self.slots.resize((size[0] + 1) * self.row_len, 0.0);
-    }
-
-    /// Lets `load` fill the rows of the picture that row `y` of the output needs and that are not
-    /// there yet. `y` must not go back.
-    fn advance(&mut self, y: usize, mut load: impl FnMut(usize, &mut [f32])) {
-        let Window { size, step, before, .. } = self.window;
-        let top = y * step[0];
-        let end = (top + size[0]).saturating_sub(before[0]).min(self.shape.height);
-        self.n_loaded = self.n_loaded.max(top.saturating_sub(before[0]));
-        while self.n_loaded < end {
-            let at = self.n_loaded % size[0] * self.row_len + before[1] * self.shape.channels;
-            let n = self.shape.width * self.shape.channels;
-            load(self.n_loaded, &mut self.slots[at..at + n]);
-            self.n_loaded += 1;
-        }
-    }
-
-    /// The row `down` rows below the top of the windows of row `y` of the output; position `x` of
-    /// the output begins `x` steps into it.
-    fn row(&self, y: usize, down: usize) -> &[f32] {
-        let Window { size, step, before, .. } = self.window;
-        let slot = match (y * step[0] + down).checked_sub(before[0]) {
-            Some(source) if source < self.shape.height => source % size[0],
-            _ => size[0],
-        };
-        &self.slots[slot * self.row_len..(slot + 1) * self.row_len]
-    }
-}
-
 /// A convolution of each channel with a window of its own, in float.
 #[derive(Debug)]
 pub struct Depthwise {
     isa: Isa,
-    window: Window,
+    size: [usize; 2],
     /// By position in the window, then channel.
     weights: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
-    ring: Ring,
 }
 
-/// No window with code of its own is higher.
-const MAX_HEIGHT: usize = 7;
-
 impl Depthwise {
-    /// `weights` by channel, then position in the window (ONNX); one `bias` a channel.
+    /// `weights` by channel, then position in a window of this `size`, height and width (ONNX); one
+    /// `bias` a channel.
     ///
     /// # Panics
     ///
     /// If `weights` do not fit the window and `bias`, an error of the caller.
     pub fn new(
         isa: Isa,
-        window: Window,
+        size: [usize; 2],
         weights: &[f32],
         bias: Vec<f32>,
         activation: Activation,
     ) -> Self {
-        let (n, channels) = (window.n_positions(), bias.len());
+        let (n, channels) = (size[0] * size[1], bias.len());
         assert_eq!(weights.len(), n * channels, "entries of the weights");
         let weights =
             (0..n * channels).map(|it| weights[it % channels * n + it / channels]).collect();
-        Self { isa, window, weights, bias, activation, ring: Ring::new(window) }
+        Self { isa, size, weights, bias, activation }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
     ///
     /// # Panics
     ///
-    /// If `picture` or `out` do not have their shapes, an error of the caller.
-    pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
+    /// If `window`, `picture` or `out` do not have their shapes, an error of the caller.
+    pub fn run(&self, window: Window, picture: &[f32], shape: Shape, out: &mut [f32]) {
         let channels = shape.channels;
-        assert_eq!(channels, self.bias.len(), "channels");
+        assert_eq!((window.size, channels), (self.size, self.bias.len()), "window and channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
-        assert_eq!(out.len(), self.window.n_out() * channels, "entries of the output");
-        let n = shape.width * channels;
-        self.ring.start(shape);
-        let out_len = self.window.out[1] * channels;
-        for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
-            self.ring.advance(y, |source, to| {
-                to.copy_from_slice(&picture[source * n..(source + 1) * n]);
-            });
-            self.row(y, out);
-        }
-    }
-
-    /// Row `y` of the output, whose part of the picture is in the ring.
-    fn row(&self, y: usize, out: &mut [f32]) {
-        let Window { size, step, out: [_, width], .. } = self.window;
-        let channels = self.bias.len();
-        if MAX_HEIGHT < size[0] {
-            out.copy_from_slice(&self.bias.repeat(width));
-            for down in 0..size[0] {
-                let weights = &self.weights[down * size[1] * channels..];
-                add_row(self.ring.row(y, down), weights, size[1], step[1], channels, out);
-            }
-            self.activation.apply(self.isa, out);
-            return;
-        }
-        let mut rows = [self.ring.slots.as_ptr(); MAX_HEIGHT];
-        for (down, row) in rows.iter_mut().enumerate().take(size[0]) {
-            *row = self.ring.row(y, down).as_ptr();
-        }
+        assert_eq!(out.len(), window.n_out() * channels, "entries of the output");
         // Other activations follow as a second pass, so that there is less code.
         let (is_clamp, bounds) = match self.activation {
             Activation::Clamp { low, high } => (true, [low, high]),
             _ => (false, [f32::NEG_INFINITY, f32::INFINITY]),
         };
-        let row = DepthwiseRow {
-            weights: self.weights.as_ptr(),
-            bias: self.bias.as_ptr(),
-            channels,
-            size,
-            step: step[1],
-            width,
-            bounds,
-            out: out.as_mut_ptr(),
-        };
-        // SAFETY: `size[0]` rows of the ring, which the last position ends at the latest, weights
-        // and bias for each channel, and a row of output.
-        unsafe { row_isa(self.isa, &row, &rows) }
-        if !is_clamp {
-            self.activation.apply(self.isa, out);
+        let out_len = window.out[1] * channels;
+        for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
+            let row = DepthwiseRow {
+                weights: self.weights.as_ptr(),
+                bias: self.bias.as_ptr(),
+                window,
+                shape,
+                source: Source::of(window, y, picture, shape),
+                bounds,
+                out: out.as_mut_ptr(),
+            };
+            // SAFETY: the source is the picture's, whose length was checked, as were those of the
+            // weights and the bias; `out` is a row of the output.
+            unsafe { row_isa(self.isa, &row) }
+            if !is_clamp {
+                self.activation.apply(self.isa, out);
+            }
         }
     }
 }
 
-/// Adds one row of a high window to a row of outputs.
-fn add_row(
-    source: &[f32],
-    weights: &[f32],
-    size: usize,
-    step: usize,
-    channels: usize,
-    out: &mut [f32],
-) {
-    for (x, out) in out.chunks_exact_mut(channels).enumerate() {
-        for across in 0..size {
-            let source = &source[(x * step + across) * channels..];
-            let weights = &weights[across * channels..];
-            for ((out, value), weight) in out.iter_mut().zip(source).zip(weights) {
-                *out += value * weight;
-            }
-        }
+/// Where the windows of one row of the output lie in a picture.
+#[derive(Clone, Copy)]
+struct Source {
+    /// Position 0 of the row's first window, which may lie outside of the picture.
+    origin: *const f32,
+    /// Entries from one row of pixels to the next.
+    stride: usize,
+    /// The first row of the window that lies within the picture, and one past the last.
+    down: (usize, usize),
+    /// The outputs whose windows lie within from left to right.
+    inner: (usize, usize),
+}
+
+impl Source {
+    fn of(window: Window, y: usize, picture: &[f32], shape: Shape) -> Self {
+        let stride = shape.width * shape.channels;
+        let down = window.within(0, y, shape.height);
+        let [step, before, size, out] =
+            [window.step[1], window.before[1], window.size[1], window.out[1]];
+        let end = (shape.width + before).checked_sub(size).map_or(0, |room| room / step + 1);
+        let end = end.min(out);
+        let origin = picture
+            .as_ptr()
+            .wrapping_add(y * window.step[0] * stride)
+            .wrapping_sub(window.before[0] * stride + before * shape.channels);
+        Self { origin, stride, down, inner: (before.div_ceil(step).min(end), end) }
+    }
+
+    /// Position `down`, `across` of the window of output `x`.
+    #[inline(always)]
+    fn at(
+        &self,
+        window: &Window,
+        channels: usize,
+        x: usize,
+        down: usize,
+        across: usize,
+    ) -> *const f32 {
+        self.origin.wrapping_add(down * self.stride + (x * window.step[1] + across) * channels)
     }
 }
 
@@ -304,33 +235,40 @@ fn add_row(
 struct DepthwiseRow {
     weights: *const f32,
     bias: *const f32,
-    channels: usize,
-    size: [usize; 2],
-    step: usize,
-    width: usize,
+    window: Window,
+    shape: Shape,
+    source: Source,
     /// Of the output, the least and the greatest.
     bounds: [f32; 2],
     out: *mut f32,
 }
 
-per_isa! {
-    unsafe fn row_isa = depthwise_row(row: &DepthwiseRow, rows: &[*const f32; MAX_HEIGHT])
+impl DepthwiseRow {
+    /// Writes a vector of outputs.
+    #[inline(always)]
+    unsafe fn finish<V: Lanes>(&self, sum: V, at: usize) {
+        let [low, high] = self.bounds;
+        // SAFETY: the caller vouches for the place.
+        unsafe { Activation::Clamp { low, high }.on(sum).store(self.out.add(at)) }
+    }
 }
+
+per_isa! { unsafe fn row_isa = depthwise_row(row: &DepthwiseRow) }
 
 /// Output pixels that share the window's weights.
 const SPAN: usize = 7;
 
 #[inline(always)]
-unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow, rows: &[*const f32; MAX_HEIGHT]) {
+unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow) {
     // SAFETY: the caller vouches for the shapes.
     unsafe {
-        match (row.size, row.step) {
-            ([3, 3], 1) => row_of::<V, 3, 1>(row, rows),
-            ([3, 3], 2) => row_of::<V, 3, 2>(row, rows),
-            ([5, 5], 1) => row_of::<V, 5, 1>(row, rows),
-            ([5, 5], 2) => row_of::<V, 5, 2>(row, rows),
-            ([7, 7], 1) => row_of::<V, 7, 1>(row, rows),
-            _ => row_of::<V, 0, 0>(row, rows),
+        match (row.window.size[1], row.window.step[1]) {
+            (3, 1) => row_of::<V, 3, 1>(row),
+            (3, 2) => row_of::<V, 3, 2>(row),
+            (5, 1) => row_of::<V, 5, 1>(row),
+            (5, 2) => row_of::<V, 5, 2>(row),
+            (7, 1) => row_of::<V, 7, 1>(row),
+            _ => row_of::<V, 0, 0>(row),
         }
     }
 }
@@ -339,23 +277,27 @@ unsafe fn depthwise_row<V: Lanes>(row: &DepthwiseRow, rows: &[*const f32; MAX_HE
 /// lines of it.
 const BLOCK_CHANNELS: usize = 64;
 
-/// One row of the output. `SIZE` and `STEP` are the window's, or 0 for any.
+/// One row of the output. `SIZE` and `STEP` are the window's from left to right, or 0 for any.
 #[inline(always)]
-unsafe fn row_of<V: Lanes, const SIZE: usize, const STEP: usize>(
-    row: &DepthwiseRow,
-    rows: &[*const f32; MAX_HEIGHT],
-) {
-    // SAFETY: the caller vouches for the shapes.
+unsafe fn row_of<V: Lanes, const SIZE: usize, const STEP: usize>(row: &DepthwiseRow) {
+    let (start, end) = row.source.inner;
+    // SAFETY: the caller vouches for the shapes; `inner` are outputs whose windows lie within.
     unsafe {
-        for first in (0..row.channels).step_by(BLOCK_CHANNELS) {
-            let channels = first..(first + BLOCK_CHANNELS).min(row.channels);
+        for first in (0..row.shape.channels).step_by(BLOCK_CHANNELS) {
+            let channels = first..(first + BLOCK_CHANNELS).min(row.shape.channels);
             let mut x = 0;
-            while x < row.width {
-                x += match row.width - x {
-                    SPAN.. => span::<V, SIZE, STEP, SPAN>(row, rows, channels.clone(), x),
-                    4.. => span::<V, SIZE, STEP, 4>(row, rows, channels.clone(), x),
-                    2.. => span::<V, SIZE, STEP, 2>(row, rows, channels.clone(), x),
-                    _ => span::<V, SIZE, STEP, 1>(row, rows, channels.clone(), x),
+            while x < row.window.out[1] {
+                let channels = channels.clone();
+                if x < start || end <= x {
+                    edge::<V>(row, channels, x);
+                    x += 1;
+                    continue;
+                }
+                x += match end - x {
+                    SPAN.. => span::<V, SIZE, STEP, SPAN>(row, channels, x),
+                    4.. => span::<V, SIZE, STEP, 4>(row, channels, x),
+                    2.. => span::<V, SIZE, STEP, 2>(row, channels, x),
+                    _ => span::<V, SIZE, STEP, 1>(row, channels, x),
                 };
             }
         }
@@ -366,7 +308,6 @@ unsafe fn row_of<V: Lanes, const SIZE: usize, const STEP: usize>(
 #[inline(always)]
 unsafe fn span<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
     row: &DepthwiseRow,
-    rows: &[*const f32; MAX_HEIGHT],
     channels: std::ops::Range<usize>,
     x: usize,
 ) -> usize {
@@ -374,11 +315,11 @@ unsafe fn span<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
     // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
     unsafe {
         while at + V::LEN <= channels.end {
-            pixels_of::<V, SIZE, STEP, N>(row, rows, at, x);
+            pixels_of::<V, SIZE, STEP, N>(row, at, x);
             at += V::LEN;
         }
         while at < channels.end {
-            pixels_of::<f32, SIZE, STEP, N>(row, rows, at, x);
+            pixels_of::<f32, SIZE, STEP, N>(row, at, x);
             at += 1;
         }
     }
@@ -388,32 +329,79 @@ unsafe fn span<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
 #[inline(always)]
 unsafe fn pixels_of<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
     row: &DepthwiseRow,
-    rows: &[*const f32; MAX_HEIGHT],
     channel: usize,
     x: usize,
 ) {
-    let channels = row.channels;
-    let [height, width] = if SIZE == 0 { row.size } else { [SIZE; 2] };
-    let step = if SIZE == 0 { row.step } else { STEP };
-    // SAFETY: the caller vouches for the shapes.
+    let DepthwiseRow { window, shape, source, .. } = row;
+    let channels = shape.channels;
+    let step = if SIZE == 0 { window.step[1] } else { STEP };
+    let width = if SIZE == 0 { window.size[1] } else { SIZE };
+    // SAFETY: the caller vouches for the shapes; the windows lie within from left to right, and
+    // rows outside of the picture are left out.
     unsafe {
-        let weights = row.weights.add(channel);
         let mut sums = [V::load(row.bias.add(channel)); N];
-        for (down, from) in rows.iter().enumerate().take(height) {
-            let from = from.add(x * step * channels + channel);
+        for down in source.down.0..source.down.1 {
+            let weights = row.weights.add(down * width * channels + channel);
+            let from = source.at(window, channels, x, down, 0).wrapping_add(channel);
             for across in 0..width {
-                let weight = V::load(weights.add((down * width + across) * channels));
+                let weight = V::load(weights.add(across * channels));
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    let value = V::load(from.add((i * step + across) * channels));
+                    let value = V::load(from.wrapping_add((i * step + across) * channels));
                     *sum = value.mul_add(weight, *sum);
                 }
             }
         }
-        let [low, high] = row.bounds;
-        let clamp = Activation::Clamp { low, high };
-        let to = row.out.add(x * channels + channel);
         for (i, sum) in sums.into_iter().enumerate() {
-            clamp.on(sum).store(to.add(i * channels));
+            row.finish(sum, (x + i) * channels + channel);
+        }
+    }
+}
+
+/// One pixel whose window is cut off at the left or the right.
+#[inline(always)]
+unsafe fn edge<V: Lanes>(row: &DepthwiseRow, channels: std::ops::Range<usize>, x: usize) {
+    let mut at = channels.start;
+    // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
+    unsafe {
+        while at + 4 * V::LEN <= channels.end {
+            edge_of::<V, 4>(row, at, x);
+            at += 4 * V::LEN;
+        }
+        while at + V::LEN <= channels.end {
+            edge_of::<V, 1>(row, at, x);
+            at += V::LEN;
+        }
+        while at < channels.end {
+            edge_of::<f32, 1>(row, at, x);
+            at += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn edge_of<V: Lanes, const COLUMNS: usize>(row: &DepthwiseRow, channel: usize, x: usize) {
+    let DepthwiseRow { window, shape, source, .. } = row;
+    let channels = shape.channels;
+    let (left, right) = window.within(1, x, shape.width);
+    // SAFETY: the caller vouches for the shapes; positions outside of the picture are left out.
+    unsafe {
+        let mut sums = [V::splat(0.0); COLUMNS];
+        for (column, sum) in sums.iter_mut().enumerate() {
+            *sum = V::load(row.bias.add(channel + column * V::LEN));
+        }
+        for down in source.down.0..source.down.1 {
+            for across in left..right {
+                let position = down * window.size[1] + across;
+                let weights = row.weights.add(position * channels + channel);
+                let from = source.at(window, channels, x, down, across).wrapping_add(channel);
+                for (column, sum) in sums.iter_mut().enumerate() {
+                    let weight = V::load(weights.add(column * V::LEN));
+                    *sum = V::load(from.add(column * V::LEN)).mul_add(weight, *sum);
+                }
+            }
+        }
+        for (column, sum) in sums.into_iter().enumerate() {
+            row.finish(sum, x * channels + channel + column * V::LEN);
         }
     }
 }
@@ -422,30 +410,29 @@ unsafe fn pixels_of<V: Lanes, const SIZE: usize, const STEP: usize, const N: usi
 #[derive(Debug)]
 pub struct FloatConv {
     isa: Isa,
-    window: Window,
+    size: [usize; 2],
     n_channels: usize,
     /// By position in the window, channel, then output.
     weights: Vec<f32>,
     bias: Vec<f32>,
     activation: Activation,
-    ring: Ring,
 }
 
 impl FloatConv {
-    /// `weights` by output, then channel, then position in the window (ONNX); one `bias` an
-    /// output.
+    /// `weights` by output, then channel, then position in a window of this `size`, height and
+    /// width (ONNX); one `bias` an output.
     ///
     /// # Panics
     ///
     /// If `weights` do not fit the window and `bias`, an error of the caller.
     pub fn new(
         isa: Isa,
-        window: Window,
+        size: [usize; 2],
         weights: &[f32],
         bias: Vec<f32>,
         activation: Activation,
     ) -> Self {
-        let (n_positions, n_outputs) = (window.n_positions(), bias.len());
+        let (n_positions, n_outputs) = (size[0] * size[1], bias.len());
         let n_inputs = weights.len() / n_outputs.max(1);
         assert_eq!(weights.len(), n_inputs * n_outputs, "entries of the weights");
         assert!(n_inputs.is_multiple_of(n_positions), "whole windows");
@@ -456,86 +443,97 @@ impl FloatConv {
             weights[output * n_inputs + channel * n_positions + position]
         };
         let weights = (0..weights.len()).map(source).collect();
-        Self { isa, window, n_channels, weights, bias, activation, ring: Ring::new(window) }
+        Self { isa, size, n_channels, weights, bias, activation }
     }
 
     /// Writes activation(picture ∗ weights + bias) to `out`.
     ///
     /// # Panics
     ///
-    /// If `picture` or `out` do not have their shapes, an error of the caller.
-    pub fn run(&mut self, picture: &[f32], shape: Shape, out: &mut [f32]) {
-        assert_eq!(shape.channels, self.n_channels, "channels");
+    /// If `window`, `picture` or `out` do not have their shapes, an error of the caller.
+    pub fn run(&self, window: Window, picture: &[f32], shape: Shape, out: &mut [f32]) {
+        assert_eq!((window.size, shape.channels), (self.size, self.n_channels), "window, channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
-        assert_eq!(out.len(), self.window.n_out() * self.bias.len(), "entries of the output");
-        let n = shape.width * shape.channels;
-        self.ring.start(shape);
-        let out_len = self.window.out[1] * self.bias.len();
+        assert_eq!(out.len(), window.n_out() * self.bias.len(), "entries of the output");
+        let out_len = window.out[1] * self.bias.len();
         for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
-            self.ring.advance(y, |source, to| {
-                to.copy_from_slice(&picture[source * n..(source + 1) * n]);
-            });
-            // SAFETY: the ring holds the row's part of the picture, and `out` is a row.
-            unsafe { pixels_isa(self.isa, self, y, out.as_mut_ptr()) }
+            let source = Source::of(window, y, picture, shape);
+            let row = FloatRow { conv: self, window, shape, source, out: out.as_mut_ptr() };
+            // SAFETY: the source is the picture's, whose length was checked, and `out` is a row.
+            unsafe { pixels_isa(self.isa, &row) }
             self.activation.apply(self.isa, out);
         }
     }
 }
 
-per_isa! { unsafe fn pixels_isa = pixels(conv: &FloatConv, y: usize, out: *mut f32) }
+/// What a row of the output is made with, before its activation.
+struct FloatRow<'a> {
+    conv: &'a FloatConv,
+    window: Window,
+    shape: Shape,
+    source: Source,
+    out: *mut f32,
+}
 
-/// Row `y` of the output before its activation.
+per_isa! { unsafe fn pixels_isa = pixels(row: &FloatRow<'_>) }
+
 #[inline(always)]
-unsafe fn pixels<V: Lanes>(conv: &FloatConv, y: usize, out: *mut f32) {
-    let n_outputs = conv.bias.len();
+unsafe fn pixels<V: Lanes>(row: &FloatRow<'_>) {
+    let (start, end) = row.source.inner;
+    let n_outputs = row.conv.bias.len();
+    let mut x = 0;
     // SAFETY: the caller vouches for the row; outputs beyond the last vector go one by one.
     unsafe {
-        for x in (0..conv.window.out[1]).step_by(ROWS) {
+        while x < row.window.out[1] {
+            // Pixels at an edge go one by one.
+            let n = if x < start || end <= x { 1 } else { ROWS.min(end - x) };
             let mut at = 0;
             while at + 2 * V::LEN <= n_outputs {
-                outputs::<V, 2>(conv, [y, x], at, out);
+                outputs::<V, 2>(row, x, n, at);
                 at += 2 * V::LEN;
             }
             while at + V::LEN <= n_outputs {
-                outputs::<V, 1>(conv, [y, x], at, out);
+                outputs::<V, 1>(row, x, n, at);
                 at += V::LEN;
             }
             while at < n_outputs {
-                outputs::<f32, 1>(conv, [y, x], at, out);
+                outputs::<f32, 1>(row, x, n, at);
                 at += 1;
             }
+            x += n;
         }
     }
 }
 
-/// `ROWS` pixels from `x` on, or as many as are left.
+/// `n` pixels from `x` on, whose windows are cut off alike.
 #[inline(always)]
 unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
-    conv: &FloatConv,
-    [y, x]: [usize; 2],
+    row: &FloatRow<'_>,
+    x: usize,
+    n: usize,
     at: usize,
-    out: *mut f32,
 ) {
-    let Window { size, step, out: [_, width], .. } = conv.window;
-    let n_outputs = conv.bias.len();
-    let n_inputs = size[1] * conv.n_channels;
-    // SAFETY: the caller vouches for the row and for `COLUMNS` vectors of outputs at `at`.
+    let FloatRow { conv, window, shape, source, out } = row;
+    let (n_outputs, channels) = (conv.bias.len(), conv.n_channels);
+    let (left, right) = window.within(1, x, shape.width);
+    // SAFETY: the caller vouches for the row and for `COLUMNS` vectors of outputs at `at`;
+    // positions outside of the picture are left out.
     unsafe {
         let mut bias = [V::splat(0.0); COLUMNS];
         for (column, bias) in bias.iter_mut().enumerate() {
             *bias = V::load(conv.bias.as_ptr().add(at + column * V::LEN));
         }
         let mut sums = [bias; ROWS];
-        for down in 0..size[0] {
-            let row = conv.ring.row(y, down).as_ptr();
-            // Pixels past the end are computed as the last one and dropped.
-            let pixel =
-                |i: usize| row.wrapping_add((x + i).min(width - 1) * step[1] * conv.n_channels);
-            let pixels: [*const f32; ROWS] = std::array::from_fn(pixel);
-            let weights = conv.weights.as_ptr().add(down * n_inputs * n_outputs + at);
+        for down in source.down.0..source.down.1 {
+            // Where there are fewer pixels the last is computed again and dropped.
+            let pixels: [*const f32; ROWS] =
+                std::array::from_fn(|i| source.at(window, channels, x + i.min(n - 1), down, left));
+            let position = down * window.size[1] + left;
+            let weights = conv.weights.as_ptr().add(position * channels * n_outputs + at);
+            let n_inputs = (right - left) * channels;
             add_product::<V, COLUMNS>(&mut sums, &pixels, weights, n_outputs, n_inputs);
         }
-        for (i, sums) in sums.into_iter().enumerate().take(width - x) {
+        for (i, sums) in sums.into_iter().enumerate().take(n) {
             for (column, sum) in sums.into_iter().enumerate() {
                 sum.store(out.add((x + i) * n_outputs + at + column * V::LEN));
             }
@@ -633,9 +631,9 @@ mod tests {
             };
             let want = exact(window, &picture, shape, shape.channels, &by_channel);
             for isa in Isa::available() {
-                let mut conv = Depthwise::new(isa, window, &weights, bias.clone(), Activation::Clamp { low: -3.0, high: 6.0 });
+                let conv = Depthwise::new(isa, window.size, &weights, bias.clone(), Activation::Clamp { low: -3.0, high: 6.0 });
                 let mut out = vec![f32::NAN; want.len()];
-                conv.run(&picture, shape, &mut out);
+                conv.run(window, &picture, shape, &mut out);
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     let want = (want + f64::from(bias[i % shape.channels])).clamp(-3.0, 6.0);
                     prop_assert!((f64::from(*got) - want).abs() < 1e-4, "{isa} {window:?} {shape:?}: {got}, not {want}");
@@ -658,7 +656,7 @@ mod tests {
             let want = exact(window, &picture, shape, n_outputs, &weight);
             for isa in Isa::available() {
                 let mut out = vec![f32::NAN; want.len()];
-                FloatConv::new(isa, window, &floats, bias.clone(), Activation::Identity).run(&picture, shape, &mut out);
+                FloatConv::new(isa, window.size, &floats, bias.clone(), Activation::Identity).run(window, &picture, shape, &mut out);
                 for (i, (got, want)) in out.iter().zip(&want).enumerate() {
                     let want = want + f64::from(bias[i % n_outputs]);
                     prop_assert!((f64::from(*got) - want).abs() < 2e-3, "{isa} {window:?} {shape:?}: {got}, not {want}");

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use lookout_kernels::{
     Activation, Depthwise, FloatConv, Isa, Output, Patches, Rows, Shape, Weights, Window,
@@ -72,8 +72,8 @@ impl Operator {
                 slide: conv.slide,
                 has_residual: false,
             }),
-            Kind::Depthwise(conv) => Self::of(DepthwiseConv { conv, isa, ready: Mutex::default() }),
-            Kind::FloatConv(conv) => Self::of(SmallConv { conv, isa, ready: Mutex::default() }),
+            Kind::Depthwise(conv) => Self::of(PictureConv::new(conv, true, graph, isa)?),
+            Kind::FloatConv(conv) => Self::of(PictureConv::new(conv, false, graph, isa)?),
             Kind::LayerNorm { scale, bias, epsilon } => {
                 Self::of(LayerNorm { scale, bias, epsilon, isa })
             }
@@ -384,118 +384,75 @@ fn place(slide: Slide, n_channels: usize, shape: &[usize]) -> TractResult<(usize
     Ok((n, window, Shape { height, width, channels }))
 }
 
-/// A kernel that is made when the picture's shape is known.
-type Ready<T> = Mutex<Option<(Shape, Window, T)>>;
-
-/// Runs `body` for each picture, with the kernel that `make` makes for their shape.
-fn each_picture<T>(
-    ready: &Ready<T>,
+/// A convolution with float weights, channels last.
+#[derive(Debug)]
+struct PictureConv {
     slide: Slide,
     n_channels: usize,
-    input: &TValue,
     n_outputs: usize,
-    make: impl FnOnce(Window) -> T,
-    mut body: impl FnMut(&mut T, &[f32], Shape, &mut [f32]),
-) -> TractResult<Tensor> {
-    let (n, window, picture) = place(slide, n_channels, input.shape())?;
-    // What a panic would leave behind is a kernel without state.
-    let mut ready = ready.lock().unwrap_or_else(PoisonError::into_inner);
-    if ready.as_ref().is_none_or(|it| it.0 != picture) {
-        *ready = None;
-    }
-    let (.., kernel) = ready.get_or_insert_with(|| (picture, window, make(window)));
-    let values = floats(input)?;
-    filled(&[n, window.out[0], window.out[1], n_outputs], |out| {
-        let outs = out.chunks_exact_mut(window.out[0] * window.out[1] * n_outputs);
-        for (values, out) in values.chunks_exact(picture.len()).zip(outs) {
-            body(kernel, values, picture, out);
+    kernel: FloatKernel,
+}
+
+#[derive(Debug)]
+enum FloatKernel {
+    /// Each channel has a window of its own.
+    Depthwise(Depthwise),
+    /// Each output is a sum over all channels.
+    Dense(FloatConv),
+}
+
+impl PictureConv {
+    fn new(
+        conv: graph::FloatConv,
+        is_depthwise: bool,
+        graph: &Graph,
+        isa: Isa,
+    ) -> Result<Self, EncoderError> {
+        let graph::FloatConv { weights, slide, n_channels, bias, activation } = conv;
+        let (size, n_outputs) = (slide.size, bias.len());
+        let n_inputs = size[0] * size[1] * if is_depthwise { 1 } else { n_channels };
+        if n_inputs * n_outputs != weights.len() || weights.is_empty() {
+            let rule = format!("{n_inputs} weights for each of its {n_outputs} outputs");
+            return Err(graph.fault("a convolution", &rule, weights.len().to_string()));
         }
-        Ok(())
-    })
-}
-
-/// A convolution of each channel with its own window, channels last.
-struct DepthwiseConv {
-    conv: graph::FloatConv,
-    isa: Isa,
-    ready: Ready<Depthwise>,
-}
-
-impl Debug for DepthwiseConv {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DepthwiseConv({:?}, {})", self.conv.slide, self.isa)
+        let kernel = if is_depthwise {
+            FloatKernel::Depthwise(Depthwise::new(isa, size, &weights, bias, activation))
+        } else {
+            FloatKernel::Dense(FloatConv::new(isa, size, &weights, bias, activation))
+        };
+        Ok(Self { slide, n_channels, n_outputs, kernel })
     }
 }
 
-impl Kernel for DepthwiseConv {
+impl Kernel for PictureConv {
     fn name(&self) -> &'static str {
-        "DepthwiseConv"
+        match self.kernel {
+            FloatKernel::Depthwise(_) => "DepthwiseConv",
+            FloatKernel::Dense(_) => "FloatConv",
+        }
     }
 
     fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
         check_residual(false, inputs, &[])?;
-        let (n, window, picture) = place(self.conv.slide, self.conv.n_channels, inputs[0])?;
-        let [height, width] = self.conv.slide.size;
-        let expected = height * width * self.conv.n_channels;
-        let got = self.conv.weights.len();
-        ensure!(got == expected, "a convolution must have {expected} weights, got {got}");
-        Ok(tvec![n, window.out[0], window.out[1], picture.channels])
+        let (n, window, _) = place(self.slide, self.n_channels, inputs[0])?;
+        Ok(tvec![n, window.out[0], window.out[1], self.n_outputs])
     }
 
     fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
-        let graph::FloatConv { weights, slide, n_channels, bias, activation } = &self.conv;
-        each_picture(
-            &self.ready,
-            *slide,
-            *n_channels,
-            &inputs[0],
-            *n_channels,
-            |window| Depthwise::new(self.isa, window, weights, bias.clone(), *activation),
-            |kernel, values, shape, out| kernel.run(values, shape, out),
-        )
-    }
-}
-
-/// A convolution in float, channels last.
-struct SmallConv {
-    conv: graph::FloatConv,
-    isa: Isa,
-    ready: Ready<FloatConv>,
-}
-
-impl Debug for SmallConv {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SmallConv({:?}, {})", self.conv.slide, self.isa)
-    }
-}
-
-impl Kernel for SmallConv {
-    fn name(&self) -> &'static str {
-        "SmallConv"
-    }
-
-    fn shape(&self, inputs: &[&[usize]]) -> TractResult<TVec<usize>> {
-        check_residual(false, inputs, &[])?;
-        let (n, window, _) = place(self.conv.slide, self.conv.n_channels, inputs[0])?;
-        let [height, width] = self.conv.slide.size;
-        let n_outputs = self.conv.bias.len();
-        let expected = height * width * self.conv.n_channels * n_outputs;
-        let got = self.conv.weights.len();
-        ensure!(got == expected, "a convolution must have {expected} weights, got {got}");
-        Ok(tvec![n, window.out[0], window.out[1], n_outputs])
-    }
-
-    fn run(&self, inputs: TVec<TValue>) -> TractResult<Tensor> {
-        let graph::FloatConv { weights, slide, n_channels, bias, activation } = &self.conv;
-        each_picture(
-            &self.ready,
-            *slide,
-            *n_channels,
-            &inputs[0],
-            bias.len(),
-            |window| FloatConv::new(self.isa, window, weights, bias.clone(), *activation),
-            |kernel, values, shape, out| kernel.run(values, shape, out),
-        )
+        let input = &inputs[0];
+        let (n, window, picture) = place(self.slide, self.n_channels, input.shape())?;
+        let values = floats(input)?;
+        filled(&[n, window.out[0], window.out[1], self.n_outputs], |out| {
+            let out_len = window.out[0] * window.out[1] * self.n_outputs;
+            let outs = out.chunks_exact_mut(out_len.max(1));
+            for (values, out) in values.chunks_exact(picture.len().max(1)).zip(outs) {
+                match &self.kernel {
+                    FloatKernel::Depthwise(kernel) => kernel.run(window, values, picture, out),
+                    FloatKernel::Dense(kernel) => kernel.run(window, values, picture, out),
+                }
+            }
+            Ok(())
+        })
     }
 }
 
