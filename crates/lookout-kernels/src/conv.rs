@@ -163,11 +163,7 @@ impl Depthwise {
         assert_eq!((window.size, channels), (self.size, self.bias.len()), "window and channels");
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         assert_eq!(out.len(), window.n_out() * channels, "entries of the output");
-        // Other activations follow as a second pass, so that there is less code.
-        let (is_clamp, bounds) = match self.activation {
-            Activation::Clamp { low, high } => (true, [low, high]),
-            _ => (false, [f32::NEG_INFINITY, f32::INFINITY]),
-        };
+        let bounds = bounds(self.activation);
         let out_len = window.out[1] * channels;
         for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
             let row = DepthwiseRow {
@@ -182,9 +178,7 @@ impl Depthwise {
             // SAFETY: the source is the picture's, whose length was checked, as were those of the
             // weights and the bias; `out` is a row of the output.
             unsafe { row_isa(self.isa, &row) }
-            if !is_clamp {
-                self.activation.apply(self.isa, out);
-            }
+            finish(self.isa, self.activation, out);
         }
     }
 }
@@ -228,6 +222,21 @@ impl Source {
         across: usize,
     ) -> *const f32 {
         self.origin.wrapping_add(down * self.stride + (x * window.step[1] + across) * channels)
+    }
+}
+
+/// What a row's kernel holds its outputs within: the activation where it is no more than that.
+fn bounds(activation: Activation) -> [f32; 2] {
+    match activation {
+        Activation::Clamp { low, high } => [low, high],
+        _ => [f32::NEG_INFINITY, f32::INFINITY],
+    }
+}
+
+/// Applies any other activation in a second pass, so that there is less code.
+fn finish(isa: Isa, activation: Activation, row: &mut [f32]) {
+    if !matches!(activation, Activation::Clamp { .. } | Activation::Identity) {
+        activation.apply(isa, row);
     }
 }
 
@@ -458,20 +467,23 @@ impl FloatConv {
         let out_len = window.out[1] * self.bias.len();
         for (y, out) in out.chunks_exact_mut(out_len.max(1)).enumerate() {
             let source = Source::of(window, y, picture, shape);
-            let row = FloatRow { conv: self, window, shape, source, out: out.as_mut_ptr() };
+            let bounds = bounds(self.activation);
+            let row = FloatRow { conv: self, window, shape, source, bounds, out: out.as_mut_ptr() };
             // SAFETY: the source is the picture's, whose length was checked, and `out` is a row.
             unsafe { pixels_isa(self.isa, &row) }
-            self.activation.apply(self.isa, out);
+            finish(self.isa, self.activation, out);
         }
     }
 }
 
-/// What a row of the output is made with, before its activation.
+/// What a row of the output is made with.
 struct FloatRow<'a> {
     conv: &'a FloatConv,
     window: Window,
     shape: Shape,
     source: Source,
+    /// Of the output, the least and the greatest.
+    bounds: [f32; 2],
     out: *mut f32,
 }
 
@@ -513,7 +525,8 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
     n: usize,
     at: usize,
 ) {
-    let FloatRow { conv, window, shape, source, out } = row;
+    let FloatRow { conv, window, shape, source, bounds: [low, high], out } = row;
+    let clamp = Activation::Clamp { low: *low, high: *high };
     let (n_outputs, channels) = (conv.bias.len(), conv.n_channels);
     let (left, right) = window.within(1, x, shape.width);
     // SAFETY: the caller vouches for the row and for `COLUMNS` vectors of outputs at `at`;
@@ -535,7 +548,8 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
         }
         for (i, sums) in sums.into_iter().enumerate().take(n) {
             for (column, sum) in sums.into_iter().enumerate() {
-                sum.store(out.add((x + i) * n_outputs + at + column * V::LEN));
+                let to = out.add((x + i) * n_outputs + at + column * V::LEN);
+                clamp.on(sum).store(to);
             }
         }
     }

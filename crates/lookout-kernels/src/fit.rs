@@ -18,7 +18,7 @@ const WEIGHT_ERROR: f32 = 0.25;
 
 /// Layers of so many inputs have 11 bits. Their outputs are sums of few products, whose errors
 /// average out little, and their share of the time is small.
-const FEW_INPUTS: usize = 128;
+const FEW_INPUTS: usize = 96;
 
 /// What runs a layer where `isa` is asked for.
 pub(crate) fn isa_for(isa: Isa, n_inputs: usize) -> Isa {
