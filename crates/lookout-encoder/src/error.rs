@@ -165,10 +165,12 @@ pub enum EncoderError {
         got: Vec<usize>,
     },
     /// A model's output is no direction.
-    #[error("{path} gave no embedding")]
+    #[error("{path} gave no embedding of {of}")]
     Output {
         /// The model.
         path: PathBuf,
+        /// The text, or the picture as far as it is known here.
+        of: String,
         /// What it gave.
         source: EmbeddingError,
     },
@@ -234,7 +236,8 @@ pub enum EncoderError {
     },
     /// An embedding differs from the golden one.
     #[error(
-        "the embedding of {sample:?} must have a cosine of at least {min_cosine} to its golden value, got {cosine}; this machine computes the model wrongly, or the bundle is damaged (run by {run_by}; processor: {cpu})"
+        "the embedding of {sample:?} must have a cosine of at least {min_cosine} to its golden value, got {cosine}; {} (run by {run_by}; processor: {cpu})",
+        cause(*portable, *min_cosine)
     )]
     GoldenMismatch {
         /// The text, or the picture's file.
@@ -243,6 +246,8 @@ pub enum EncoderError {
         min_cosine: f64,
         /// The cosine found.
         cosine: f64,
+        /// The cosine that the portable kernels give; `None` where they cannot run the model.
+        portable: Option<f64>,
         /// What computed it, with its kernels.
         run_by: String,
         /// The processor's features.
@@ -251,6 +256,47 @@ pub enum EncoderError {
 }
 
 impl EncoderError {
+    /// The same, said of `sample` where it says that there is no embedding.
+    pub(crate) fn about(mut self, sample: String) -> Self {
+        if let Self::Output { of, .. } = &mut self {
+            *of = sample;
+        }
+        self
+    }
+
+    /// The same about a file in the folder `to`, where it is about that in `from`.
+    pub(crate) fn moved(mut self, from: &Path, to: &Path) -> Self {
+        let path = match &mut self {
+            Self::Read { path, .. }
+            | Self::NotAFile { path }
+            | Self::TooLarge { path, .. }
+            | Self::Syntax { path, .. }
+            | Self::Invalid { path, .. }
+            | Self::Hash { path, .. }
+            | Self::Write { path, .. }
+            | Self::Quantized { path, .. }
+            | Self::Onnx { path, .. }
+            | Self::Model { path, .. }
+            | Self::Panicked { path, .. }
+            | Self::OutputShape { path, .. }
+            | Self::Output { path, .. }
+            | Self::Tokenizer { path, .. }
+            | Self::TokenizerRule { path, .. }
+            | Self::Golden { path, .. }
+            | Self::SamplePicture { path, .. } => path,
+            Self::NotBuilt { .. }
+            | Self::Device { .. }
+            | Self::EmptyText { .. }
+            | Self::TextTooLong { .. }
+            | Self::Resize { .. }
+            | Self::GoldenMismatch { .. } => return self,
+        };
+        if let Ok(rest) = path.strip_prefix(from) {
+            *path = to.join(rest);
+        }
+        self
+    }
+
     /// What to do about it.
     pub fn disposition(&self) -> Disposition {
         match self {
@@ -297,6 +343,21 @@ pub(crate) fn model_error(
 pub(crate) const RUN: &str = "run";
 /// The action of a failure that concerns the model.
 pub(crate) const LOAD: &str = "load";
+
+/// Why an embedding differs from its golden value, as far as the portable kernels can tell.
+fn cause(portable: Option<f64>, min_cosine: f64) -> String {
+    match portable {
+        Some(it) if min_cosine <= it => format!(
+            "the portable kernels give {it}, so this machine computes the model wrongly; choose another device, and report it"
+        ),
+        Some(it) => format!(
+            "the portable kernels give {it}, so it is not this machine's doing: model.toml describes the model otherwise than when the golden embeddings were made, or these are another model's; restore the bundle"
+        ),
+        None => {
+            "this machine computes the model wrongly, or model.toml describes it wrongly".into()
+        }
+    }
+}
 
 fn lines(faults: &[Fault]) -> String {
     faults.iter().map(|it| format!("\n  {it}")).collect()

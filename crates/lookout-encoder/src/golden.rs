@@ -6,11 +6,12 @@ use lookout_core::{Embedding, Picture};
 use lookout_kernels::Isa;
 use serde::Deserialize;
 
-use crate::{BoxError, Bundle, EncoderError, ImageTower, TextTower};
+use crate::{BoxError, Bundle, EncoderError, ImageTower, Runtime, TextTower};
 
 /// The golden embeddings of a bundle.
 #[derive(Clone, Debug)]
 pub struct Golden {
+    bundle: Bundle,
     pictures: Vec<Sample>,
     texts: Vec<Sample>,
     pictures_dir: PathBuf,
@@ -34,6 +35,10 @@ pub struct SampleCheck {
     pub min_cosine: f64,
     /// What computed it.
     pub run_by: String,
+    /// Where the embeddings differ, the cosine that the portable kernels give, to tell a wrong kernel
+    /// from a wrong bundle; `None` beyond the first such sample of its kind, or where those kernels
+    /// cannot run the model.
+    pub portable_cosine: Option<f64>,
 }
 
 impl SampleCheck {
@@ -47,9 +52,9 @@ impl SampleCheck {
         if self.passed() {
             return Ok(());
         }
-        let Self { sample, cosine, min_cosine, run_by } = self;
+        let Self { sample, cosine, min_cosine, run_by, portable_cosine: portable } = self;
         let cpu = Isa::cpu_features();
-        Err(EncoderError::GoldenMismatch { sample, min_cosine, cosine, run_by, cpu })
+        Err(EncoderError::GoldenMismatch { sample, min_cosine, cosine, portable, run_by, cpu })
     }
 }
 
@@ -77,6 +82,7 @@ impl Golden {
             texts: samples(raw.texts).map_err(error)?,
             pictures_dir: bundle.pictures_dir(),
             min_cosine: spec.min_cosine,
+            bundle: bundle.clone(),
         })
     }
 
@@ -98,13 +104,23 @@ impl Golden {
         n: usize,
         mut read_picture: impl FnMut(&Path) -> Result<Picture, BoxError>,
     ) -> Result<Vec<SampleCheck>, EncoderError> {
-        let check = |sample: &Sample| {
+        let mut checks: Vec<SampleCheck> = Vec::new();
+        for sample in self.pictures.iter().take(n) {
             let path = self.pictures_dir.join(&sample.name);
             let picture = read_picture(&path)
                 .map_err(|source| EncoderError::SamplePicture { path, source })?;
-            Ok(self.compare(sample, &tower.encode(&picture)?, tower.noise(), tower.describe()))
-        };
-        self.pictures.iter().take(n).map(check).collect()
+            let about = |err: EncoderError| err.about(format!("picture {:?}", sample.name));
+            let got = tower.encode(&picture).map_err(about)?;
+            let mut check = self.compare(sample, &got, tower.noise(), tower.describe());
+            if !check.passed() && checks.iter().all(SampleCheck::passed) {
+                let portable = Runtime::cpu_with(Isa::PORTABLE);
+                let portable = ImageTower::load_on(&self.bundle, &portable, 1);
+                let got = portable.and_then(|mut it| it.encode(&picture));
+                check.portable_cosine = got.ok().map(|it| sample.embedding.cosine(&it));
+            }
+            checks.push(check);
+        }
+        Ok(checks)
     }
 
     /// Compares the first `n` sample texts, fewer where there are fewer.
@@ -117,7 +133,15 @@ impl Golden {
         let texts: Vec<&str> = samples.iter().map(|it| it.name.as_str()).collect();
         let embeddings = tower.encode_texts(&texts)?;
         let check = |(sample, got)| self.compare(sample, got, tower.noise(), tower.describe());
-        Ok(samples.iter().zip(&embeddings).map(check).collect())
+        let mut checks: Vec<SampleCheck> = samples.iter().zip(&embeddings).map(check).collect();
+        let failed = checks.iter_mut().zip(samples).find(|(check, _)| !check.passed());
+        if let Some((check, sample)) = failed {
+            let portable = Runtime::cpu_with(Isa::PORTABLE);
+            let portable = TextTower::load_on(&self.bundle, &portable, 1);
+            let got = portable.and_then(|mut it| it.encode_text(&sample.name));
+            check.portable_cosine = got.ok().map(|it| sample.embedding.cosine(&it));
+        }
+        Ok(checks)
     }
 
     fn compare(
@@ -129,7 +153,8 @@ impl Golden {
     ) -> SampleCheck {
         let cosine = sample.embedding.cosine(embedding);
         let min_cosine = (self.min_cosine.acos() + noise).cos();
-        SampleCheck { sample: sample.name.clone(), cosine, min_cosine, run_by }
+        let (sample, portable_cosine) = (sample.name.clone(), None);
+        SampleCheck { sample, cosine, min_cosine, run_by, portable_cosine }
     }
 }
 

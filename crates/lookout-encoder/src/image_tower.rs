@@ -47,7 +47,7 @@ impl ImageTower {
     /// The embedding of the picture that [`preprocess`] made `values` of; for a tower of one
     /// picture a run.
     pub fn encode_values(&mut self, values: &[f32]) -> Result<Embedding, EncoderError> {
-        let mut embeddings = self.model.run(&[Input::F32(values)], 1)?;
+        let mut embeddings = self.model.run(&[Input::F32(values)], 1, |_| "a picture".into())?;
         Ok(embeddings.swap_remove(0))
     }
 
@@ -76,7 +76,12 @@ impl ImageTower {
                 values.append(&mut preprocess(picture, &self.rule)?);
             }
             repeat_last(&mut values, batch.len(), self.model.rows());
-            embeddings.append(&mut self.model.run(&[Input::F32(&values)], batch.len())?);
+            let of = |row: usize| {
+                let size = batch.get(row).map(|it| (it.width_px(), it.height_px()));
+                let (width, height) = size.unwrap_or_default();
+                format!("a picture of {width}x{height} px")
+            };
+            embeddings.append(&mut self.model.run(&[Input::F32(&values)], batch.len(), of)?);
         }
         Ok(embeddings)
     }

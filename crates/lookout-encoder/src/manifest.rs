@@ -112,6 +112,16 @@ pub(crate) struct GoldenSpec {
 impl Manifest {
     /// The version of the format that this program reads.
     const FORMAT: i64 = 1;
+    /// The most entries of an embedding.
+    pub(crate) const MAX_DIMENSION: u32 = 65_536;
+    /// What names an embedding space.
+    pub(crate) const SPACE_RULE: &str = "1 to 64 characters of a-z, 0-9, `.`, `_` and `-`";
+
+    /// Whether `text` may name an embedding space.
+    pub(crate) fn is_space(text: &str) -> bool {
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c);
+        (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+    }
 
     /// Checks everything in `table` and reports every fault.
     pub(crate) fn from_table(table: Table) -> Result<Self, Vec<Fault>> {
@@ -126,13 +136,10 @@ impl Manifest {
     /// `None` only where a fault was noted.
     fn read(mut root: Section<'_>) -> Option<Self> {
         root.integer::<i64>("format", Self::FORMAT, Self::FORMAT);
-        let space = root.get("space", "1 to 64 characters of a-z, 0-9, `.`, `_` and `-`", |it| {
-            let text = it.as_str()?;
-            let allowed =
-                |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"._-".contains(&c);
-            ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+        let space = root.get("space", Self::SPACE_RULE, |it| {
+            it.as_str().filter(|it| Self::is_space(it)).map(str::to_owned)
         });
-        let dimension = root.integer("dimension", 1, 65_536);
+        let dimension = root.integer("dimension", 1, i64::from(Self::MAX_DIMENSION));
         let license = root.text("license");
         let origin = root.text("origin");
         let scale_rule = "greater than 0 and finite";

@@ -81,7 +81,11 @@ impl TextTower {
             repeat_last(&mut mask, batch.len(), rows);
             let inputs = [Input::I64(&ids), Input::I64(&mask)];
             let inputs = if self.has_mask { &inputs[..] } else { &inputs[..1] };
-            embeddings.append(&mut self.model.run(inputs, batch.len())?);
+            let of = |row: usize| {
+                let text = batch.get(row).map_or("", T::as_ref);
+                format!("text {:?}", text.chars().take(80).collect::<String>())
+            };
+            embeddings.append(&mut self.model.run(inputs, batch.len(), of)?);
         }
         Ok(embeddings)
     }

@@ -140,12 +140,14 @@ fn quantized(
     let Some(dims) = graph.dims(name).filter(|it| axis < it.len() && !it.contains(&0)) else {
         return Ok(None);
     };
-    // Scales for blocks of a channel have two axes.
-    let is_by_channel =
-        graph.dims(scale).is_some_and(|it| it.len() <= 1) && int(node, "block_size", 0) == 0;
-    let Some(mut scales) = graph.floats(scale)?.filter(|_| is_by_channel) else {
-        return Ok(None);
-    };
+    // Scales for blocks of a channel have two axes; tract would take them for one axis.
+    let (scale_dims, block) = (graph.dims(scale), int(node, "block_size", 0));
+    if scale_dims.as_ref().is_some_and(|it| 1 < it.len()) || block != 0 {
+        let rule = "one number, or one for each channel; quantize the model without blocks";
+        let got = format!("shape {:?} for blocks of {block}", scale_dims.unwrap_or_default());
+        return Err(graph.fault(&format!("the scale {scale:?} of {value:?}"), rule, got));
+    }
+    let Some(mut scales) = graph.floats(scale)? else { return Ok(None) };
     if scales.iter().any(|it| *it < 0.0) {
         return Ok(None);
     }
@@ -172,7 +174,8 @@ fn quantized(
     Ok(is_int8.then(|| (Quantized { name: name.clone(), scales }, dims, false)))
 }
 
-/// The bias; the outer `None` where there is one that cannot be read.
+/// The bias; the outer `None` where there is one that cannot be read, or that is no row of one entry
+/// for each output.
 fn bias_of(
     graph: &Graph,
     name: Option<&String>,
@@ -181,7 +184,11 @@ fn bias_of(
     match name {
         None => Ok(Some(None)),
         Some(name) if name.is_empty() => Ok(Some(None)),
-        Some(name) => Ok(graph.floats(name)?.filter(|it| it.len() == n_outputs).map(Some)),
+        Some(name) => {
+            let dims = graph.dims(name).unwrap_or_default();
+            let is_row = matches!(dims[..], [n] | [1, n] if n == n_outputs);
+            Ok(graph.floats(name)?.filter(|_| is_row).map(Some))
+        }
     }
 }
 

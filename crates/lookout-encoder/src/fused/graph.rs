@@ -1,5 +1,6 @@
 //! An ONNX graph that can be rewritten: nodes by number, values by name.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use lookout_kernels::{Activation, Isa};
@@ -8,7 +9,7 @@ use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto};
 
 use super::operators::Operator;
 use crate::EncoderError;
-use crate::onnx::{OnnxFile, Payloads};
+use crate::onnx::{OnnxFile, Payloads, check_operators, fault, inputs_of, name_nodes};
 
 /// A graph being rewritten.
 pub(super) struct Graph {
@@ -106,11 +107,7 @@ impl Graph {
         let mut aliases: HashMap<String, String> = HashMap::new();
         let mut nodes = Vec::new();
         for mut node in std::mem::take(&mut graph.node) {
-            for input in &mut node.input {
-                if let Some(alias) = aliases.get(input) {
-                    input.clone_from(alias);
-                }
-            }
+            rename_inputs(&mut node, &aliases);
             if node.op_type == "Constant"
                 && let [output] = node.output.as_slice()
                 && let Some(tensor) =
@@ -311,7 +308,8 @@ impl Graph {
             read = self.payloads.read(name)?;
             read.as_slice()
         } else if !tensor.float_data.is_empty() {
-            return Ok(Some(tensor.float_data.clone()));
+            let fits = Some(tensor.float_data.len()) == self.dims(name).and_then(count);
+            return Ok(fits.then(|| tensor.float_data.clone()));
         } else {
             tensor.raw_data.as_slice()
         };
@@ -366,12 +364,13 @@ impl Graph {
         let mut operators = Vec::new();
         let mut protos = Vec::new();
         let mut used = HashSet::new();
+        let known = tract_onnx::onnx().op_register;
         for node in nodes {
             let proto = match node.kind {
                 Kind::Onnx(proto) => *proto,
                 kind => {
                     let number = i64::try_from(operators.len()).unwrap_or(i64::MAX);
-                    operators.push(Operator::new(kind, &self, isa)?);
+                    operators.push(Operator::new(kind, &node.output, &self, isa)?);
                     NodeProto {
                         name: node.output.clone(),
                         op_type: Operator::TYPE.to_owned(),
@@ -387,8 +386,7 @@ impl Graph {
                     }
                 }
             };
-            used.extend(proto.input.iter().cloned());
-            collect_inner(&proto, &mut used);
+            used.extend(inputs_of(&proto).into_iter().map(str::to_owned));
             protos.push(proto);
         }
         used.extend(self.outputs.iter().cloned());
@@ -400,25 +398,41 @@ impl Graph {
                 if payloads.len(&name).is_some() {
                     tensor.raw_data = payloads.read(&name)?;
                 }
+                if let Some(idx) = nan_at(&tensor) {
+                    let (at, got) = (format!("tensor {name:?}"), format!("NaN at index {idx}"));
+                    return Err(fault(payloads.path(), at, "of numbers", got));
+                }
                 tensor.name = name;
                 graph.initializer.push(tensor);
             }
         }
         graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
+        let is_known = |it: &str| it == Operator::TYPE || known.0.contains_key(it);
+        let advice = "export the model with ONNX's standard operators, or try device \"ort-cpu\"";
+        check_operators(payloads.path(), graph, &is_known, advice)?;
+        name_nodes(graph);
         Ok((model, operators))
     }
 }
 
-/// Values that graphs within a node read.
-fn collect_inner(node: &NodeProto, used: &mut HashSet<String>) {
-    for attribute in &node.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
-            for node in &graph.node {
-                used.extend(node.input.iter().cloned());
-                collect_inner(node, used);
-            }
-            used.extend(graph.output.iter().map(|it| it.name.clone()));
+/// Lets a node, and the graphs within it, read what `aliases` stand for.
+fn rename_inputs(node: &mut NodeProto, aliases: &HashMap<String, String>) {
+    for input in &mut node.input {
+        if let Some(alias) = aliases.get(input) {
+            input.clone_from(alias);
         }
+    }
+    for graph in node.attribute.iter_mut().flat_map(|it| it.g.iter_mut().chain(&mut it.graphs)) {
+        let own = graph.node.iter().flat_map(|it| &it.output);
+        let own = own.chain(graph.input.iter().map(|it| &it.name));
+        let own = own.chain(graph.initializer.iter().map(|it| &it.name));
+        let own: HashSet<&String> = own.filter(|it| aliases.contains_key(*it)).collect();
+        // A name that the inner graph uses anew is its own.
+        let mut visible = Cow::Borrowed(aliases);
+        if !own.is_empty() {
+            visible.to_mut().retain(|name, _| !own.contains(name));
+        }
+        graph.node.iter_mut().for_each(|it| rename_inputs(it, &visible));
     }
 }
 
@@ -428,27 +442,13 @@ impl Node {
         Self { kind: Kind::Onnx(Box::new(node)), inputs: Vec::new(), output }
     }
 
-    /// What it reads, by position.
-    pub(super) fn inputs(&self) -> &[String] {
+    /// What it reads, graphs within it included. Names within those that are not ours are looked
+    /// up in vain.
+    pub(super) fn all_inputs(&self) -> Vec<&str> {
         match &self.kind {
-            Kind::Onnx(node) => &node.input,
-            _ => &self.inputs,
+            Kind::Onnx(node) => inputs_of(node),
+            _ => self.inputs.iter().map(String::as_str).collect(),
         }
-    }
-
-    /// What it reads, graphs within it included.
-    fn all_inputs(&self) -> Vec<&str> {
-        let mut inputs: Vec<&str> = self.inputs().iter().map(String::as_str).collect();
-        if let Kind::Onnx(node) = &self.kind {
-            let mut inner = HashSet::new();
-            collect_inner(node, &mut inner);
-            // Names that are not ours are looked up in vain.
-            let graphs = node.attribute.iter().flat_map(|it| it.g.iter().chain(&it.graphs));
-            inputs.extend(
-                graphs.flat_map(|it| &it.node).flat_map(|it| &it.input).map(String::as_str),
-            );
-        }
-        inputs
     }
 
     fn outputs(&self) -> Vec<&str> {
@@ -457,6 +457,16 @@ impl Node {
             _ => vec![&self.output],
         }
     }
+}
+
+/// Where a tensor of floats has one that is no number.
+fn nan_at(tensor: &TensorProto) -> Option<usize> {
+    if tensor.data_type != DataType::Float as i32 {
+        return None;
+    }
+    let (raw, _) = tensor.raw_data.as_chunks::<4>();
+    let in_raw = raw.iter().position(|it| f32::from_le_bytes(*it).is_nan());
+    in_raw.or_else(|| tensor.float_data.iter().position(|it| it.is_nan()))
 }
 
 fn count(dims: Vec<usize>) -> Option<usize> {

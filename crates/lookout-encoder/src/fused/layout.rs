@@ -61,14 +61,11 @@ impl Turned<'_> {
                 node.output = self.add_twin(&node.output);
                 self.nodes.push(node);
             }
-            Kind::Onnx(proto) => {
-                if !self.follow(proto) {
-                    self.leave(&proto.input);
-                    self.nodes.push(node);
-                }
-            }
+            Kind::Onnx(proto) if self.follow(proto) => {}
             _ => {
-                self.leave(&node.inputs);
+                for input in node.all_inputs() {
+                    self.turn_back(input);
+                }
                 self.nodes.push(node);
             }
         }
@@ -187,13 +184,7 @@ impl Turned<'_> {
         name
     }
 
-    /// Makes sure that the values are there in ONNX's order.
-    fn leave(&mut self, inputs: &[String]) {
-        for input in inputs {
-            self.turn_back(input);
-        }
-    }
-
+    /// Makes sure that the value is there in ONNX's order.
     fn turn_back(&mut self, value: &str) {
         if let Some(twin) = self.twins.get_mut(value).filter(|it| !it.has_original) {
             twin.has_original = true;

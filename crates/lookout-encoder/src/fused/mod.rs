@@ -13,15 +13,22 @@ mod graph;
 mod join;
 mod layout;
 mod operators;
+#[cfg(test)]
+mod tests;
 
 use lookout_kernels::Isa;
 use tract_onnx::prelude::*;
 
 use crate::EncoderError;
 use crate::error::{LOAD, model_error};
-use crate::onnx::OnnxFile;
+use crate::onnx::{OnnxFile, check_values};
 use crate::runtime::Signature;
+use crate::runtime::tract::{check_names, check_sizes};
 use graph::Graph;
+
+/// What to do about a graph that tract refuses.
+const ADVICE: &str = "tract refuses the graph; export the model again with fixed shapes and ONNX's \
+                      standard operators, or try device \"ort-cpu\"";
 
 /// Reads `onnx` for `signature` into a model that is ready to be made runnable, with kernels of
 /// `isa`.
@@ -31,16 +38,25 @@ pub(crate) fn model(
     isa: Isa,
 ) -> Result<TypedModel, EncoderError> {
     let path = onnx.payloads.path().to_owned();
-    let mut graph = Graph::new(onnx);
+    let OnnxFile { mut model, payloads } = onnx;
+    if let Some(graph) = &mut model.graph {
+        check_values(&path, graph)?;
+        check_names(&path, graph, signature)?;
+        // What the other outputs need is left out with them.
+        graph.output.retain(|it| it.name == signature.output);
+    }
+    let mut graph = Graph::new(OnnxFile { model, payloads });
     graph.refuse_reserved()?;
     bind::bind(&mut graph)?;
     join::join(&mut graph)?;
     layout::layout(&mut graph);
     let (proto, operators) = graph.finish(isa)?;
     let model = operators::parse(proto, operators, signature).and_then(|model| {
-        let mut model = model.into_typed()?.into_decluttered()?;
+        let model = model.into_typed()?;
+        check_sizes(&model)?;
+        let mut model = model.into_decluttered()?;
         attention::join(&mut model, isa)?;
         model.into_optimized()
     });
-    model.map_err(|err| model_error(&path, LOAD, err))
+    model.map_err(|err| model_error(&path, LOAD, err.context(ADVICE)))
 }

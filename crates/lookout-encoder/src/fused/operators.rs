@@ -59,7 +59,12 @@ impl Operator {
     }
 
     /// The operator for `kind`; its weights are read and packed.
-    pub(super) fn new(kind: Kind, graph: &Graph, isa: Isa) -> Result<Self, EncoderError> {
+    pub(super) fn new(
+        kind: Kind,
+        output: &str,
+        graph: &Graph,
+        isa: Isa,
+    ) -> Result<Self, EncoderError> {
         Ok(match kind {
             Kind::Linear(linear) => Self::of(Linear {
                 activation: linear.activation,
@@ -72,9 +77,16 @@ impl Operator {
                 slide: conv.slide,
                 has_residual: false,
             }),
-            Kind::Depthwise(conv) => Self::of(PictureConv::new(conv, true, graph, isa)?),
-            Kind::FloatConv(conv) => Self::of(PictureConv::new(conv, false, graph, isa)?),
+            Kind::Depthwise(conv) => {
+                check_finite(graph, output, [&conv.weights, &conv.bias])?;
+                Self::of(PictureConv::new(conv, true, graph, isa)?)
+            }
+            Kind::FloatConv(conv) => {
+                check_finite(graph, output, [&conv.weights, &conv.bias])?;
+                Self::of(PictureConv::new(conv, false, graph, isa)?)
+            }
             Kind::LayerNorm { scale, bias, epsilon } => {
+                check_finite(graph, output, [&scale, &bias])?;
                 Self::of(LayerNorm { scale, bias, epsilon, isa })
             }
             Kind::Activation(activation) => Self::of(Pointwise { activation, isa }),
@@ -91,8 +103,25 @@ impl Operator {
         })
     }
 
+    /// What its kernel is called.
+    #[cfg(test)]
+    pub(super) fn kind(&self) -> &'static str {
+        self.0.name()
+    }
+
     pub(super) fn with_residual(&self) -> Option<Self> {
         self.0.with_residual()
+    }
+}
+
+/// Refuses weights that are no numbers: a kernel could turn them into plausible ones.
+fn check_finite(graph: &Graph, output: &str, weights: [&[f32]; 2]) -> Result<(), EncoderError> {
+    match weights.into_iter().flatten().find(|it| !it.is_finite()) {
+        None => Ok(()),
+        Some(bad) => {
+            let at = format!("each weight of the layer that makes {output:?}");
+            Err(graph.fault(&at, "a finite number", bad.to_string()))
+        }
     }
 }
 
@@ -543,9 +572,13 @@ impl Kernel for Embedding {
         filled(&self.shape(&[inputs[0].shape()])?, |out| {
             for (id, out) in ids.into_iter().zip(out.chunks_exact_mut(n_channels.max(1))) {
                 let n_rows = self.scales.len();
-                let row = usize::try_from(id).ok().filter(|it| *it < n_rows);
-                let row =
-                    row.with_context(|| format!("a token must be 0 to {n_rows}, got {id}"))?;
+                // Negative ones count from the end.
+                let row = usize::try_from(id)
+                    .ok()
+                    .or_else(|| n_rows.checked_sub(usize::try_from(id.unsigned_abs()).ok()?));
+                let row = row.filter(|it| *it < n_rows).with_context(|| {
+                    format!("a token must be less than {n_rows}, the rows of its table, got {id}")
+                })?;
                 let integers = &self.integers[row * n_channels..(row + 1) * n_channels];
                 for (out, integer) in out.iter_mut().zip(integers) {
                     *out = f32::from(*integer) * self.scales[row];

@@ -9,7 +9,14 @@ use tract_onnx::prelude::*;
 
 use crate::EncoderError;
 use crate::error::{LOAD, RUN};
+use crate::manifest::Manifest;
+use crate::onnx::{fault, name_nodes};
 use crate::runtime::guard;
+use crate::runtime::tract::check_sizes;
+
+/// What to do about a graph that tract refuses.
+const ADVICE: &str = "tract refuses the graph; export the model again with fixed shapes and ONNX's \
+                      standard operators";
 
 /// A float model with fixed inputs, in memory.
 pub(crate) struct FloatTower {
@@ -29,14 +36,24 @@ impl FloatTower {
         let plan = plan.map_err(|err| EncoderError::Model {
             path: path.clone(),
             action: LOAD,
-            source: err.into(),
+            source: err.context(ADVICE).into(),
         })?;
+        let fact = plan.model().output_fact(0).ok();
+        let shape = fact.and_then(|it| it.shape.as_concrete()).unwrap_or(&[]);
+        let most = Manifest::MAX_DIMENSION;
+        let fits = |n: usize| u32::try_from(n).is_ok_and(|it| (1..=most).contains(&it));
+        if !matches!(shape, [1, n] if fits(*n)) {
+            let at = format!("output {output:?}");
+            let rule = format!("one row of 1 to {most} numbers, an embedding");
+            return Err(fault(&path, at, rule, format!("shape {shape:?}")));
+        }
         Ok(Self { path, plan })
     }
 
-    /// Runs it on one value an input.
+    /// Runs it on one value an input; `of` says what the embedding is of.
     pub(crate) fn run(
         &self,
+        of: &str,
         inputs: impl FnOnce() -> TractResult<TVec<TValue>>,
     ) -> Result<Embedding, EncoderError> {
         let values = guard(&self.path, RUN, || {
@@ -48,16 +65,23 @@ impl FloatTower {
             action: RUN,
             source: err.into(),
         })?;
-        Embedding::normalize(values)
-            .map_err(|source| EncoderError::Output { path: self.path.clone(), source })
+        let (path, of) = (&self.path, of.to_owned());
+        Embedding::normalize(values).map_err(|source| EncoderError::Output {
+            path: path.clone(),
+            of,
+            source,
+        })
     }
 }
 
 fn optimize(
-    proto: ModelProto,
+    mut proto: ModelProto,
     inputs: &[(&str, TypedFact)],
     output: &str,
 ) -> TractResult<Arc<TypedRunnableModel>> {
+    if let Some(graph) = &mut proto.graph {
+        name_nodes(graph);
+    }
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let mut model = onnx.model_for_proto_model(&proto)?;
     // tract has its own copy of every weight now.
@@ -67,5 +91,7 @@ fn optimize(
     for (idx, (_, fact)) in inputs.iter().enumerate() {
         model.set_input_fact(idx, fact.clone().into())?;
     }
+    let model = model.into_typed()?;
+    check_sizes(&model)?;
     model.into_optimized()?.into_runnable()
 }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::f16;
 
 use crate::EncoderError;
-use crate::onnx::{OnnxFile, Payloads, fault};
+use crate::onnx::{OnnxFile, Payloads, check_operators, check_values, fault, inputs_of};
 
 /// Operator sets whose operators mean what this program takes them to mean.
 const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
@@ -53,7 +53,7 @@ impl FloatModel {
             let rule = "without functions of its own; export it with them inlined";
             return Err(fault(&self.path, "the model", rule, self.model.functions.len()));
         }
-        Ok(())
+        check_values(&self.path, self.graph()?)
     }
 
     /// The graph. Reading made sure that there is one.
@@ -138,7 +138,10 @@ impl FloatModel {
             return Err(fault(&self.path, at, "one of the model's", "nothing"));
         }
         prune(graph);
-        Ok(())
+        let known = tract_onnx::onnx().op_register;
+        let is_known = |it: &str| known.0.contains_key(it);
+        let advice = "export the model with the standard operators of ONNX";
+        check_operators(&self.path, self.graph()?, &is_known, advice)
     }
 
     /// The initializer `name`.
@@ -230,16 +233,6 @@ fn widen_graph(
         }
     }
     Ok(())
-}
-
-/// Names that a node takes, its subgraphs included.
-pub(crate) fn inputs_of(node: &NodeProto) -> Vec<&str> {
-    let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
-    for graph in node.attribute.iter().flat_map(|it| it.g.iter().chain(&it.graphs)) {
-        names.extend(graph.output.iter().map(|it| it.name.as_str()));
-        names.extend(graph.node.iter().flat_map(inputs_of));
-    }
-    names
 }
 
 /// Drops nodes, initializers and inputs that no output needs.

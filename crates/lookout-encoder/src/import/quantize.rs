@@ -14,10 +14,10 @@ use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
-use super::graph::{FloatModel, inputs_of, prune, whole_numbers};
+use super::graph::{FloatModel, prune, whole_numbers};
 use super::scale::Step;
 use crate::EncoderError;
-use crate::onnx::{OnnxWriter, Written, fault};
+use crate::onnx::{OnnxWriter, Written, fault, inputs_of};
 
 /// Weights with fewer elements stay float: they save nothing.
 pub(crate) const MIN_ELEMENTS: usize = 1024;

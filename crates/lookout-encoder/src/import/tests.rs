@@ -5,95 +5,16 @@ use std::path::PathBuf;
 
 use prost::Message;
 use tract_onnx::pb::tensor_proto::DataType;
-use tract_onnx::pb::type_proto::{Tensor, Value};
-use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeProto,
-    ValueInfoProto,
-};
+use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
+use tract_onnx::prelude::*;
 
+use super::float::FloatTower;
 use super::graph::FloatModel;
 use super::quantize::{Quantizer, Summary};
 use crate::EncoderError;
-
-/// Values between -1 and 1 with a few near the ends, the same for each name.
-fn values(name: &str, n: usize) -> Vec<f32> {
-    let mut state = name.bytes().fold(7u32, |sum, it| sum.wrapping_mul(31) + u32::from(it));
-    let mut next = || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        f32::from(u16::try_from(state >> 16).unwrap()) / 32_768.0 - 1.0
-    };
-    (0..n).map(|_| next() * next()).collect()
-}
-
-fn floats(name: &str, dims: &[i64]) -> TensorProto {
-    let n = usize::try_from(dims.iter().product::<i64>()).unwrap();
-    let raw_data = values(name, n).iter().flat_map(|it| it.to_le_bytes()).collect();
-    tensor(name, dims, DataType::Float, raw_data)
-}
-
-fn tensor(name: &str, dims: &[i64], kind: DataType, raw_data: Vec<u8>) -> TensorProto {
-    let (name, dims, data_type) = (name.to_owned(), dims.to_vec(), kind as i32);
-    TensorProto { name, dims, data_type, raw_data, ..TensorProto::default() }
-}
-
-fn numbers(name: &str, values: &[i64]) -> TensorProto {
-    let raw_data = values.iter().flat_map(|it| it.to_le_bytes()).collect();
-    tensor(name, &[i64::try_from(values.len()).unwrap()], DataType::Int64, raw_data)
-}
-
-fn node(op_type: &str, input: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        name: format!("/place/{output}/{op_type}"),
-        op_type: op_type.to_owned(),
-        input: input.iter().map(|it| (*it).to_owned()).collect(),
-        output: vec![output.to_owned()],
-        ..NodeProto::default()
-    }
-}
-
-impl NodeExt for NodeProto {}
-
-trait NodeExt: Into<NodeProto> {
-    fn with(self, name: &str, attribute: AttributeProto) -> NodeProto {
-        let mut node: NodeProto = self.into();
-        node.attribute.push(AttributeProto { name: name.to_owned(), ..attribute });
-        node
-    }
-}
-
-fn int(i: i64) -> AttributeProto {
-    AttributeProto { i, ..AttributeProto::default() }
-}
-
-fn ints(ints: &[i64]) -> AttributeProto {
-    AttributeProto { ints: ints.to_vec(), ..AttributeProto::default() }
-}
-
-fn constant(tensor: TensorProto) -> AttributeProto {
-    AttributeProto { t: Some(tensor), ..AttributeProto::default() }
-}
-
-fn info(name: &str, kind: DataType) -> ValueInfoProto {
-    let tensor = Tensor { elem_type: kind as i32, shape: None };
-    let r#type = Some(TypeProto { value: Some(Value::TensorType(tensor)), ..TypeProto::default() });
-    ValueInfoProto { name: name.to_owned(), r#type, ..ValueInfoProto::default() }
-}
-
-/// A model of these nodes whose outputs are those that no node takes.
-fn model(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
-    let is_taken = |name: &String| node.iter().any(|it| it.input.contains(name));
-    let output = node.iter().flat_map(|it| &it.output).filter(|it| !is_taken(it));
-    let output = output.map(|it| info(it, DataType::Float)).collect();
-    let input = vec![info("x", DataType::Float), info("ids", DataType::Int64)];
-    let graph = GraphProto { node, initializer, input, output, ..GraphProto::default() };
-    let opset = OperatorSetIdProto { domain: String::new(), version: 14 };
-    ModelProto {
-        ir_version: 8,
-        opset_import: vec![opset],
-        graph: Some(graph),
-        ..ModelProto::default()
-    }
-}
+use crate::onnx::sketch::{
+    NodeExt, constant, floats, info, int, ints, model, node, numbers, tensor, values,
+};
 
 /// What quantizing writes, read again.
 struct Quantized {
@@ -410,6 +331,65 @@ fn only_graphs_that_are_understood_are_taken() {
     old.functions.push(tract_onnx::pb::FunctionProto::default());
     let message = try_quantize(&old).err().unwrap().to_string();
     assert!(message.contains("without functions of its own"), "{message}");
+}
+
+#[test]
+fn a_graph_that_cannot_be_run_is_told_before_it_is_quantized() {
+    let refused = |nodes: Vec<NodeProto>| {
+        let (_dir, path) = folder(&model(nodes, vec![]));
+        let cut = FloatModel::open(&path).and_then(|mut it| it.cut("y"));
+        cut.unwrap_err().to_string()
+    };
+    let relu = || node("Relu", &["v"], "y");
+    let message = refused(vec![relu(), node("Neg", &["x"], "v")]);
+    let expected = "got what node \"/place/v/Neg\" (Neg) makes later: the nodes are not in order";
+    assert!(message.ends_with(expected), "{message}");
+    let message = refused(vec![relu()]);
+    assert!(message.contains("input \"v\" of node \"/place/y/Relu\" (Relu) must be"), "{message}");
+    let message = refused(vec![node("Polish", &["x"], "v"), relu()]);
+    let expected = "the operator of node \"/place/v/Polish\" (Polish) must be one that tract or this \
+                    program can run; export the model with the standard operators of ONNX, got Polish";
+    assert!(message.ends_with(expected), "{message}");
+    // What the output does not need may be anything.
+    let other = model(vec![node("Polish", &["x"], "z"), node("Neg", &["x"], "y")], vec![]);
+    let (_dir, path) = folder(&other);
+    FloatModel::open(&path).unwrap().cut("y").unwrap();
+}
+
+#[test]
+fn a_float_tower_gives_one_row_of_a_size_that_fits() {
+    let load = |shape: &[i64]| {
+        let nodes = vec![
+            node("ReduceMean", &["x"], "mean").with("keepdims", int(1)),
+            node("Expand", &["mean", "shape"], "y"),
+        ];
+        let model = model(nodes, vec![numbers("shape", shape)]);
+        let inputs = [("x", f32::fact([1, 4]))];
+        FloatTower::load("tower.onnx".into(), model, &inputs, "y").map(drop)
+    };
+    load(&[1, 65_536]).unwrap();
+    for shape in [&[1, 65_537][..], &[2, 3], &[1, 2, 3]] {
+        let message = load(shape).unwrap_err().to_string();
+        let rule = "tower.onnx: output \"y\" must be one row of 1 to 65536 numbers";
+        assert!(message.starts_with(rule), "{shape:?}: {message}");
+    }
+    let message = crate::error::chain(&load(&[1, 280_000_000]).unwrap_err());
+    assert!(message.contains("may have at most 268435456 entries, got shape"), "{message}");
+}
+
+#[test]
+fn an_embedding_that_is_no_number_is_told_with_its_sample() {
+    let nodes = vec![node("Sqrt", &["x"], "y")];
+    let inputs = [("x", f32::fact([1, 2]))];
+    let tower = FloatTower::load("tower.onnx".into(), model(nodes, vec![]), &inputs, "y").unwrap();
+    let input = || Ok(tvec![Tensor::from_shape(&[1, 2], &[4f32, -1.0])?.into_tvalue()]);
+    let err = tower.run("picture \"a.jpg\"", input).unwrap_err();
+    let message = crate::error::chain(&err);
+    assert!(
+        message.starts_with("tower.onnx gave no embedding of picture \"a.jpg\": "),
+        "{message}"
+    );
+    assert!(message.contains("NaN"), "{message}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::tower::Tower;
 use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
 use crate::bundle::{BundleFile, hex, read_file};
 use crate::golden::{Golden, SampleCheck};
-use crate::manifest::{Clean, Pad, TokenSpec, TokenizerKind};
+use crate::manifest::{Clean, Manifest, Pad, TokenSpec, TokenizerKind};
 use crate::onnx::Written;
 use crate::preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess};
 use crate::tokens::Tokens;
@@ -53,6 +53,7 @@ pub fn import(
         license: options.license.clone(),
     };
     check_options(options)?;
+    check_folders(&options.source, &options.output)?;
     let source = Source::read(&options.source, &given)?;
     let parent = options.output.parent().filter(|it| !it.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
@@ -61,7 +62,9 @@ pub fn import(
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(parent)
         .map_err(|source| EncoderError::Write { path: parent.to_owned(), source })?;
-    let report = Importer { dir: folder.path(), options, source: &source }.run(host)?;
+    let report = Importer { dir: folder.path(), options, source: &source }.run(host);
+    // The temporary folder's name would mean nothing to the user, and it is gone.
+    let report = report.map_err(|err| err.moved(folder.path(), &options.output))?;
     sync(folder.path())?;
     put(folder, &options.output, options.replace)?;
     let write_error = |source| EncoderError::Write { path: parent.to_owned(), source };
@@ -86,10 +89,36 @@ fn check_options(options: &ImportOptions) -> Result<(), EncoderError> {
     if let Some(pair) = names.windows(2).find(|it| it[0] == it[1]) {
         faults.add("pictures", "of different names", pair[0].unwrap_or_default());
     }
+    if let Some(space) = options.space.as_ref().filter(|it| !Manifest::is_space(it)) {
+        faults.add("space", Manifest::SPACE_RULE, format!("{space:?}"));
+    }
     if faults.0.is_empty() {
         return Ok(());
     }
     Err(EncoderError::Invalid { path: options.output.clone(), faults: faults.0 })
+}
+
+/// The source must be a folder, and the output apart from it: replacing a folder around the source
+/// would take the source along, and within the source one could pass for a part of it.
+fn check_folders(source: &Path, output: &Path) -> Result<(), EncoderError> {
+    let read_error = |err| EncoderError::Read { path: source.to_owned(), source: err };
+    let from = fs::canonicalize(source).map_err(read_error)?;
+    if !from.is_dir() {
+        return Err(read_error(io::ErrorKind::NotADirectory.into()));
+    }
+    let to = fs::canonicalize(output).or_else(|_| {
+        let parent = output.parent().filter(|it| !it.as_os_str().is_empty());
+        let parent = fs::canonicalize(parent.unwrap_or(Path::new(".")))?;
+        io::Result::Ok(parent.join(output.file_name().unwrap_or_default()))
+    });
+    let to = to.map_err(|err| EncoderError::Write { path: output.to_owned(), source: err })?;
+    if from.starts_with(&to) || to.starts_with(&from) {
+        let mut faults = Faults::default();
+        let rule = format!("a folder apart from {}, neither in it nor around it", source.display());
+        faults.add("output", rule, output.display());
+        return Err(EncoderError::Invalid { path: output.to_owned(), faults: faults.0 });
+    }
+    Ok(())
 }
 
 fn plain_name(path: &Path) -> Option<&str> {
@@ -229,9 +258,10 @@ impl Importer<'_> {
                 .read_picture(path)
                 .map_err(|source| EncoderError::SamplePicture { path: path.clone(), source })?;
             let values = preprocess(&picture, &rule)?;
-            let embedding =
-                float.run(|| Ok(tvec![Tensor::from_shape(&shape, &values)?.into_tvalue()]))?;
             let name = plain_name(path).unwrap_or_default().to_owned();
+            let embedding = float.run(&format!("picture {name:?}"), || {
+                Ok(tvec![Tensor::from_shape(&shape, &values)?.into_tvalue()])
+            })?;
             samples.push(GoldenSample { name, embedding: embedding.as_slice().to_vec() });
         }
         host.progress(ImportStep::GoldenPictures, total, total);
@@ -255,7 +285,7 @@ impl Importer<'_> {
         for text in &self.options.texts {
             host.progress(ImportStep::GoldenTexts, samples.len() as u64, total);
             let (ids, mask) = tokens.encode(text)?;
-            let embedding: Embedding = float.run(|| {
+            let embedding: Embedding = float.run(&format!("text {text:?}"), || {
                 let mut values = tvec![Tensor::from_shape(&shape, &ids)?.into_tvalue()];
                 if tower.mask.is_some() {
                     values.push(Tensor::from_shape(&shape, &mask)?.into_tvalue());

@@ -1,11 +1,15 @@
 //! ONNX files whose large tensors stay on the disk: reading and writing them without ever holding
 //! a whole model.
 
+mod check;
 mod file;
+#[cfg(test)]
+pub(crate) mod sketch;
 #[cfg(test)]
 mod tests;
 mod wire;
 mod write;
 
+pub(crate) use check::{check_operators, check_values, inputs_of, name_nodes};
 pub(crate) use file::{MAX_FILE_BYTES, MAX_OUTSIDE_BYTES, OnnxFile, Payloads, fault};
 pub(crate) use write::{OnnxWriter, Written};

@@ -213,11 +213,12 @@ impl Model {
         self.session.noise()
     }
 
-    /// The embeddings of the first `n` rows.
+    /// The embeddings of the first `n` rows; `of` says what that of a row is of.
     pub(crate) fn run(
         &mut self,
         inputs: &[Input<'_>],
         n: usize,
+        of: impl Fn(usize) -> String,
     ) -> Result<Vec<Embedding>, EncoderError> {
         let Signature { dimension, rows, .. } = self.signature;
         let values = self.session.run(inputs)?;
@@ -225,11 +226,15 @@ impl Model {
             let (path, got) = (self.path.clone(), vec![values.len()]);
             return Err(EncoderError::OutputShape { path, expected: dimension, got });
         }
-        let embedding = |row: &[f32]| {
-            Embedding::normalize(row.to_vec())
-                .map_err(|source| EncoderError::Output { path: self.path.clone(), source })
+        let embedding = |(idx, row): (usize, &[f32])| {
+            let path = || self.path.clone();
+            Embedding::normalize(row.to_vec()).map_err(|source| EncoderError::Output {
+                path: path(),
+                of: of(idx),
+                source,
+            })
         };
-        values.chunks_exact(dimension).take(n).map(embedding).collect()
+        values.chunks_exact(dimension).take(n).enumerate().map(embedding).collect()
     }
 }
 

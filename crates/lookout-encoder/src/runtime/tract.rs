@@ -1,13 +1,17 @@
 //! What the runtimes made of tract share: a model's inputs and output, and running what became of
 //! it.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::ensure;
 use tract_onnx::tract_core::runtime::Runnable;
 
 use crate::EncoderError;
 use crate::error::{RUN, model_error};
+use crate::onnx::{fault, inputs_of};
 use crate::runtime::{Input, InputKind, Session, Signature, guard};
 
 /// Gives `model` the inputs, in their order and shapes, and the output of `signature`.
@@ -20,6 +24,64 @@ pub(crate) fn select(model: &mut InferenceModel, signature: &Signature) -> Tract
             InputKind::I64 => i64::fact(&input.shape),
         };
         model.set_input_fact(idx, fact.into())?;
+    }
+    Ok(())
+}
+
+/// The most entries of a value: 1 GiB of floats, where the largest value of a large tower has some
+/// millions.
+const MAX_ENTRIES: usize = 1 << 28;
+
+/// The graph, whose nodes are in order, must have the output of `signature`, take its inputs, and
+/// need no others for it.
+pub(crate) fn check_names(
+    path: &Path,
+    graph: &GraphProto,
+    signature: &Signature,
+) -> Result<(), EncoderError> {
+    let list = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", ")
+    };
+    let outputs = || graph.output.iter().map(|it| it.name.as_str());
+    let wanted = signature.output.as_str();
+    if !outputs().any(|it| it == wanted) {
+        let rule = format!("{wanted:?} among others, as model.toml says");
+        return Err(fault(path, "the outputs", rule, list(&mut outputs())));
+    }
+    let constants: HashSet<&str> = graph.initializer.iter().map(|it| it.name.as_str()).collect();
+    let inputs =
+        || graph.input.iter().map(|it| it.name.as_str()).filter(|it| !constants.contains(it));
+    let given = || signature.inputs.iter().map(|it| it.name.as_str());
+    // Another output may need other inputs.
+    let mut needed = HashSet::from([wanted]);
+    for node in graph.node.iter().rev() {
+        if node.output.iter().any(|it| needed.contains(it.as_str())) {
+            needed.extend(inputs_of(node));
+        }
+    }
+    let is_needed = |it: &&str| needed.contains(it);
+    let fits = given().all(|it| inputs().any(|input| input == it))
+        && inputs().filter(is_needed).all(|it| given().any(|given| given == it));
+    if !fits {
+        let rule = format!("{}, as model.toml says", list(&mut given()));
+        return Err(fault(path, "the inputs", rule, list(&mut inputs())));
+    }
+    Ok(())
+}
+
+/// No value may need memory without measure.
+pub(crate) fn check_sizes(model: &TypedModel) -> TractResult<()> {
+    for node in model.nodes() {
+        for fact in &node.outputs {
+            let shape = fact.fact.shape.as_concrete().unwrap_or(&[]);
+            let n = shape.iter().try_fold(1usize, |product, it| product.checked_mul(*it));
+            ensure!(
+                n.is_some_and(|it| it <= MAX_ENTRIES),
+                "what node {:?} ({}) makes may have at most {MAX_ENTRIES} entries, got shape {shape:?}",
+                node.name,
+                node.op.name(),
+            );
+        }
     }
     Ok(())
 }
