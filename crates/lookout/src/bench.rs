@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use anyhow::{Context, bail};
 use cpu_time::ProcessTime;
 use lookout_core::Clock;
-use lookout_encoder::{Bundle, Golden, ImageTower, Isa, Runtime, preprocess};
+use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Isa, Runtime, preprocess};
 use serde::Serialize;
 
 use crate::cli::BenchArgs;
@@ -48,11 +48,23 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     } else {
         subject.pictures(args.pictures)?;
     }
-    let report = subject.report()?;
+    let (report, wrong) = subject.report()?;
     if args.json || args.paced {
-        return Ok(output::json_line(&report)?);
+        output::json_line(&report)?;
+    } else {
+        tell(&report)?;
     }
-    let Report { run_by, load_ms, load_wall_ms, pictures, cpu_ms_min, cpu_ms_median, .. } = &report;
+    match wrong {
+        None => Ok(()),
+        Some(error) => {
+            output::complain(&format!("what was measured is no use: {error}"));
+            Err(Failure::Partial)
+        }
+    }
+}
+
+fn tell(report: &Report) -> anyhow::Result<()> {
+    let Report { run_by, load_ms, load_wall_ms, pictures, cpu_ms_min, cpu_ms_median, .. } = report;
     let mib = |it: Option<u64>| it.map_or("unknown".to_owned(), |it| format!("{it} MiB"));
     output::line(format!(
         "run by   {run_by}\n\
@@ -61,8 +73,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
          memory   {} resident, {} at most",
         mib(report.resident_mib),
         mib(report.peak_mib),
-    ))?;
-    Ok(())
+    ))
 }
 
 /// A loaded tower, its pictures, and what was measured so far.
@@ -136,14 +147,15 @@ impl Subject {
         Ok(())
     }
 
-    fn report(mut self) -> anyhow::Result<Report> {
+    /// The report, and what is wrong with the embeddings if anything is.
+    fn report(mut self) -> anyhow::Result<(Report, Option<EncoderError>)> {
         let (resident_mib, peak_mib) = (memory::status_mib("VmRSS"), memory::status_mib("VmHWM"));
         let n = self.inputs.len();
         let checks =
             self.golden.check_pictures(&mut self.tower, n, |path| Ok(engine::read(path)?))?;
         let times = &mut self.times_ms;
         times.sort_by(f64::total_cmp);
-        Ok(Report {
+        let report = Report {
             run_by: self.tower.describe(),
             load_ms: self.load_ms,
             load_wall_ms: self.load_wall_ms,
@@ -153,6 +165,7 @@ impl Subject {
             cosine_min: checks.iter().map(|it| it.cosine).reduce(f64::min),
             resident_mib,
             peak_mib,
-        })
+        };
+        Ok((report, checks.into_iter().find_map(|it| it.ensure().err())))
     }
 }

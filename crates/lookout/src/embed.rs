@@ -56,7 +56,8 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     } else {
         let mut tower = TextTower::load_on(&bundle, &runtime, 1).map_err(anyhow::Error::from)?;
         for text in &args.text {
-            report(text, tower.encode_text(text).map_err(anyhow::Error::from))?;
+            let embedding = tower.encode_text(text).with_context(|| format!("{text:?}"));
+            report(text, embedding)?;
         }
     }
     if all_good { Ok(()) } else { Err(Failure::Partial) }

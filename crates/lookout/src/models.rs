@@ -50,7 +50,9 @@ pub(crate) fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     if n_failed == 0 {
         return Ok(());
     }
-    output::complain("this machine does not compute the model as intended; do not use its labels");
+    if let Some(Err(error)) = checks.into_iter().map(SampleCheck::ensure).find(Result::is_err) {
+        output::complain(&format!("do not use the model's labels: {error}"));
+    }
     Err(Failure::Partial)
 }
 
