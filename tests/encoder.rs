@@ -8,9 +8,11 @@ use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{Disposition, Picture};
 use lookout_encoder::{
     Bundle, EncoderError, Filter, Golden, ImageRule, ImageTower, Layout, Resize, Rounding,
-    TextTower, preprocess, resize_and_crop,
+    SampleCheck, TextTower, preprocess, resize_and_crop,
 };
 use serde_json::Value;
+
+use crate::support::run;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -256,6 +258,7 @@ fn inputs_without_an_embedding_are_refused_and_the_next_one_works() {
     let black = Picture::new(4, 4, vec![0; 48]).unwrap();
     let err = images.encode(&black).unwrap_err();
     assert!(matches!(err, EncoderError::Output { .. }), "{err}");
+    assert!(err.to_string().ends_with("gave no embedding of a picture of 4x4 px"), "{err}");
     assert_eq!(err.disposition(), Disposition::SkipFrame);
     assert!(images.encode(&Picture::new(1, 1, vec![1, 2, 3]).unwrap()).is_ok());
 
@@ -297,8 +300,17 @@ fn a_changed_file_never_reaches_a_library() {
 fn models_that_contradict_their_manifest_are_refused() {
     let cases: [(&str, &str, &str); 6] = [
         ("dimension = 3", "dimension = 4", "must output one row of 4 numbers, got shape [1, 3]"),
-        ("input = \"pixels\"", "input = \"image\"", "cannot load"),
-        ("output = \"vector\"", "output = \"nothing\"", "cannot load"),
+        (
+            "input = \"pixels\"",
+            "input = \"image\"",
+            "image.onnx: the inputs must be \"image\", as model.toml says, got \"pixels\"",
+        ),
+        (
+            "output = \"vector\"",
+            "output = \"nothing\"",
+            "image.onnx: the outputs must be \"nothing\" among others, as model.toml says, got \
+             \"vector\"",
+        ),
         ("\"nhwc\"", "\"nchw\"", "must output one row of 3 numbers, got shape [1, 4]"),
         ("end_token = \"<end>\"", "end_token = \"<pad>\"", "end a cut text of 4 tokens with"),
         ("pad_token = \"<pad>\"", "pad_token = \"[PAD]\"", "cannot load"),
@@ -345,8 +357,67 @@ fn a_machine_that_computes_otherwise_is_found_out() {
     let checks = Golden::open(&bundle).unwrap().check_texts(&mut tower, 9).unwrap();
     let [check] = <[_; 1]>::try_from(checks).unwrap();
     assert!(!check.passed());
-    let message = check.ensure().unwrap_err().to_string();
-    assert!(message.contains("\"a cat\" must have a cosine of at least 0.99999"), "{message}");
+    // The portable kernels do the same, so it is not the machine.
+    let other = SampleCheck { portable_cosine: Some(1.0), ..check.clone() };
+    let unknown = SampleCheck { portable_cosine: None, ..check.clone() };
+    for (check, blame) in [
+        (check, "so it is not this machine's doing: model.toml describes the model otherwise"),
+        (other, "the portable kernels give 1, so this machine computes the model wrongly"),
+        (unknown, "this machine computes the model wrongly, or model.toml describes it wrongly"),
+    ] {
+        let message = check.ensure().unwrap_err().to_string();
+        assert!(message.contains("\"a cat\" must have a cosine of at least 0.99999"), "{message}");
+        assert!(message.contains(blame), "{message}");
+    }
+}
+
+#[test]
+fn a_bundle_whose_embeddings_are_wrong_fails_every_check() {
+    // The starter with other preprocessing: every file is as recorded.
+    let dir = tempfile::tempdir().unwrap();
+    let from = root().join("models/starter");
+    for entry in fs::read_dir(&from).unwrap() {
+        let name = entry.unwrap().file_name();
+        if name != "model.toml" {
+            std::os::unix::fs::symlink(from.join(&name), dir.path().join(&name)).unwrap();
+        }
+    }
+    let text = fs::read_to_string(from.join("model.toml")).unwrap();
+    let std = "std = [128.0, 128.0, 128.0]";
+    assert!(text.contains(std));
+    let text = text.replace(std, "std = [4.0, 4.0, 4.0]");
+    fs::write(dir.path().join("model.toml"), text).unwrap();
+    let model = dir.path().to_str().unwrap();
+    let blame = "it is not this machine's doing: model.toml describes the model otherwise";
+    let bench = run(&["models", "bench", model, "--pictures", "1"]);
+    assert!(bench.stdout.contains("ms CPU time"), "the figures are told: {}", bench.stdout);
+    bench.failed(1, &["what was measured is no use", blame]);
+    run(&["models", "verify", model]).failed(1, &["do not use the model's labels", blame]);
+    let picture = from.join("pictures/coco_000000000285.jpg");
+    let classify = ["classify", "--model", model, "--label", "a", "--label", "b"];
+    run(&[&classify[..], &[picture.to_str().unwrap()]].concat()).failed(1, &[blame]);
+}
+
+#[test]
+fn golden_files_must_hold_something_and_name_pictures_plainly() {
+    let picture = |name: &str| {
+        format!(
+            r#"{{"made_by":"","pictures":[{{"name":"{name}","embedding":[1,0,0]}}],"texts":[]}}"#
+        )
+    };
+    let plain = "must be the plain name of a picture";
+    for (golden, message) in [
+        (r#"{"made_by":"","pictures":[],"texts":[]}"#.to_owned(), "at least one picture or text"),
+        (picture("../../secret.png"), plain),
+        (picture("/etc/passwd"), plain),
+        (picture(".."), plain),
+        (picture(r"..\\secret.png"), plain),
+    ] {
+        let dir = tiny(true, |dir| fs::write(dir.join("golden.json"), &golden).unwrap());
+        let err = Golden::open(&Bundle::open(dir.path()).unwrap()).unwrap_err();
+        let source = std::error::Error::source(&err).unwrap().to_string();
+        assert!(source.contains(message), "{golden}: {source}");
+    }
 }
 
 #[test]

@@ -176,7 +176,8 @@ fn scale_and_bias_are_found_where_exports_have_them() {
     }
     // Without the weights' file SigLIP's two come from the graph of both towers.
     let dir = edited("siglip", |dir| fs::remove_file(dir.join("model.safetensors")).unwrap());
-    let mut options = options(dir.path(), &dir.path().join("bundle"));
+    let made = tempfile::tempdir().unwrap();
+    let mut options = options(dir.path(), &made.path().join("bundle"));
     options.logit_scale = None;
     let report = import(&options, &mut Host).unwrap();
     assert!((report.logit_scale / 109.947_172 - 1.0).abs() < 1e-5, "{report:?}");
@@ -295,7 +296,8 @@ fn damaged_files_are_named() {
         fs::write(dir.join("open_clip_model.safetensors"), [0xff; 16]).unwrap();
     });
     options.source = dir.path().to_owned();
-    options.output = dir.path().join("bundle");
+    let made = tempfile::tempdir().unwrap();
+    options.output = made.path().join("bundle");
     options.logit_scale = None;
     let message = import(&options, &mut Host).unwrap_err().to_string();
     assert!(
@@ -316,8 +318,8 @@ fn damaged_files_are_named() {
 
 #[test]
 fn the_license_is_the_users_or_the_readmes() {
-    let (dir, _keep) = (edited("tinyclip", |_| ()), ());
-    let mut options = options(dir.path(), &dir.path().join("bundle"));
+    let (dir, made) = (edited("tinyclip", |_| ()), tempfile::tempdir().unwrap());
+    let mut options = options(dir.path(), &made.path().join("bundle"));
     options.license = None;
     let message = import(&options, &mut Host).unwrap_err().to_string();
     assert!(message.contains("`license` must be given with --license"), "{message}");
@@ -333,8 +335,55 @@ fn the_license_is_the_users_or_the_readmes() {
     import(&options, &mut Host).unwrap();
     assert_eq!(Bundle::open(&options.output).unwrap().license(), "mine");
     let names: Vec<_> =
-        fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        fs::read_dir(made.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert!(!names.iter().any(|it| it.to_str().unwrap().starts_with('.')), "{names:?}");
+}
+
+#[test]
+fn a_bundle_is_made_apart_from_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("export");
+    std::os::unix::fs::symlink(edited("tinyclip", |_| ()).keep(), &source).unwrap();
+    let real = fs::canonicalize(&source).unwrap();
+    for output in [
+        source.clone(),
+        source.join("bundle"),
+        source.join("onnx/../bundle"),
+        real.join("onnx"),
+        real.parent().unwrap().to_owned(),
+    ] {
+        let options = ImportOptions { replace: true, ..options(&source, &output) };
+        let message = import(&options, &mut Host).unwrap_err().to_string();
+        assert!(message.contains("`output` must be a folder apart from"), "{message}");
+    }
+    assert!(real.join("config.json").is_file());
+    fs::remove_dir_all(real).unwrap();
+}
+
+#[test]
+fn what_the_user_wrote_is_named_in_its_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("bundle");
+    let refused = |options: ImportOptions| {
+        let message = import(&options, &mut Host).unwrap_err().to_string();
+        assert!(!message.contains(".lookout-import"), "{message}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        message
+    };
+    let good = || options(&exports().join("tinyclip"), &output);
+    let message = refused(ImportOptions { space: Some("My Space".to_owned()), ..good() });
+    let rule = "`space` must be 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, got \"My Space\"";
+    assert!(message.contains(rule), "{message}");
+    // What only the finished bundle shows is told of the bundle.
+    let message = refused(ImportOptions { origin: Some(String::new()), ..good() });
+    assert!(message.starts_with(&*output.join("model.toml").to_string_lossy()), "{message}");
+    assert!(message.contains("`origin` must be"), "{message}");
+    let missing = ["models", "import", "no/export", "--output", output.to_str().unwrap()];
+    run(&missing).failed(1, &["cannot read no/export", "No such file"]);
+    let file = root().join("Cargo.toml");
+    let missing =
+        ["models", "import", file.to_str().unwrap(), "--output", output.to_str().unwrap()];
+    run(&missing).failed(1, &["cannot read", "Cargo.toml", "not a directory"]);
 }
 
 #[test]
