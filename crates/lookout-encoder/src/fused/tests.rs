@@ -630,7 +630,7 @@ fn what_cannot_be_run_is_told_with_its_place() {
                 "no number of tract's",
                 &[3, 4],
                 vec![node("Add", &["x", "c"], "y")],
-                vec![few("c", &[2], &[f32::NEG_INFINITY, f32::NAN])],
+                vec![few("c", &[4], &[f32::NEG_INFINITY, f32::NAN, 0.0, 0.0])],
             ),
             &["tensor \"c\" must be of numbers, got NaN at index 1"],
         ),

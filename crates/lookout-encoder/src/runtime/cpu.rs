@@ -25,7 +25,8 @@ impl Backend for Cpu {
     ) -> Result<Box<dyn Session>, EncoderError> {
         let onnx = file.open_onnx()?;
         let path = &file.path;
-        let is_coarse = signature.has_outliers && self.0.activation_bits() == 8;
+        let is_coarse =
+            signature.has_outliers && self.0.activation_bits() < Isa::precise().activation_bits();
         let isa = if is_coarse { Isa::precise() } else { self.0 };
         let runnable = guard(path, LOAD, || {
             let model = fused::model(onnx, signature, isa)?;
