@@ -34,7 +34,7 @@ impl ImageTower {
             output: spec.output.clone(),
             dimension: bundle.dimension(),
             rows,
-            has_outliers: false,
+            has_outliers: spec.has_outliers,
         };
         Ok(Self { model: runtime.load(bundle, &spec.file, signature)?, rule })
     }

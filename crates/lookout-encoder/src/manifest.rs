@@ -45,6 +45,8 @@ pub(crate) struct ImageSpec {
     pub(crate) input: String,
     pub(crate) output: String,
     pub(crate) rule: ImageRule,
+    /// Whether its activations have outliers that 8 bits would drown.
+    pub(crate) has_outliers: bool,
 }
 
 /// The text tower.
@@ -255,6 +257,7 @@ impl ImageSpec {
         let std = section.get("std", "3 numbers greater than 0, for values of 0 to 255", |it| {
             triple(it, |it| 0.0 < it)
         });
+        let has_outliers = section.optional("has_outliers", "true or false", Value::as_bool);
         let rule = ImageRule {
             size_px: size_px?,
             resize: resize?,
@@ -263,7 +266,8 @@ impl ImageSpec {
             std: std?,
             layout: layout?,
         };
-        Some(Self { file: file?, input: input?, output: output?, rule })
+        let has_outliers = has_outliers.unwrap_or(false);
+        Some(Self { file: file?, input: input?, output: output?, rule, has_outliers })
     }
 
     fn read_short_side(section: &mut Section<'_>, size_px: Option<u32>) -> Option<Resize> {
@@ -620,6 +624,11 @@ mod tests {
                 "`image.mean` must be 3 finite numbers",
             ),
             ("strip = true", "strip = 1", "`text.strip` must be true or false, got 1"),
+            (
+                "short_side_px = 256",
+                "short_side_px = 256\nhas_outliers = \"no\"",
+                "`image.has_outliers` must be true or false, got \"no\"",
+            ),
             ("min_cosine = 0.9999", "min_cosine = 1.1", "`golden.min_cosine` must be"),
             (
                 "crop = \"center\"",

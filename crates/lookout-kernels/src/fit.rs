@@ -76,10 +76,10 @@ impl Load {
     fn noise(self, isa: Isa, steps: u16) -> f32 {
         let of_activations = self.power / f32::from(steps).powi(2);
         let coarsening = self.coarsening(isa, steps);
-        if coarsening == 1.0 {
-            return of_activations;
-        }
-        of_activations + self.inputs * WEIGHT_ERROR * coarsening.powi(2)
+        // Weights that stay as they are have no error beside that of the file.
+        let of_weights =
+            if 1.0 < coarsening { self.inputs * WEIGHT_ERROR * coarsening.powi(2) } else { 0.0 };
+        of_activations + of_weights
     }
 }
 

@@ -431,7 +431,7 @@ fn a_constant_beside_a_convolution_keeps_its_axes() {
     let nodes = || vec![node("Conv", &["x", "w"], "v"), node("Add", &["v", "c"], "y")];
     let constants = |dims: &[i64]| vec![floats("w", &[4, 2, 1, 1]), floats("c", dims)];
     let case = |name, dims: &[i64]| Case::new(name, &[1, 2, 3, 3], nodes(), constants(dims));
-    let ours = &["Turn", "SmallConv", "Turn"];
+    let ours = &["Turn", "FloatConv", "Turn"];
     check(&[
         (case("by channel", &[4, 1, 1]), ours),
         (case("by channel, 4 axes", &[1, 4, 1, 1]), ours),
@@ -494,7 +494,7 @@ fn graphs_within_nodes_read_the_values_around_them() {
                 constant(vec![floats("w", &[4, 2, 1, 1])]),
             )
             .giving("y"),
-            &["Turn", "SmallConv", "Turn"],
+            &["Turn", "FloatConv", "Turn"],
         ),
     ]);
 }

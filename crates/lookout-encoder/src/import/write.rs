@@ -30,6 +30,8 @@ const MAX_SAMPLE_BYTES: u64 = 64 << 20;
 /// Below this cosine to its float twin a tower is no use: it is an angle of 11 degrees, and what
 /// int8 weights cost is below 3.
 const MIN_USEFUL_COSINE: f64 = 0.98;
+/// Below this, an image tower is tried with finer activations: what is expected of int8.
+const GOOD_COSINE: f64 = 0.995;
 /// The angle that float kernels of other CPUs and the resizing of pictures may differ by, in
 /// radians; a cosine of 0.9999.
 const FLOAT_ANGLE: f64 = 0.01414;
@@ -139,6 +141,8 @@ struct Facts<'a> {
     space: String,
     dimension: usize,
     tokenizer_file: &'a str,
+    /// Of the image tower; a text tower always counts as one that has them.
+    has_outliers: bool,
     min_cosine: f64,
     hashes: Vec<(String, String)>,
 }
@@ -190,10 +194,25 @@ impl Importer<'_> {
         hashes.push((GOLDEN_FILE.to_owned(), self.write(GOLDEN_FILE, &json)?));
         hashes.sort();
 
-        let mut facts =
-            Facts { space: self.space(), dimension, tokenizer_file, min_cosine: 1e-6, hashes };
+        let mut facts = Facts {
+            space: self.space(),
+            dimension,
+            tokenizer_file,
+            has_outliers: false,
+            min_cosine: 1e-6,
+            hashes,
+        };
         self.write_manifest(&facts)?;
-        let (pictures, texts) = self.verify(host)?;
+        let (mut pictures, texts) = self.verify(host)?;
+        if lowest(&pictures) < GOOD_COSINE {
+            facts.has_outliers = true;
+            self.write_manifest(&facts)?;
+            let finer = self.verify_pictures(host)?;
+            facts.has_outliers = lowest(&pictures) < lowest(&finer);
+            if facts.has_outliers {
+                pictures = finer;
+            }
+        }
         let lowest = lowest(&pictures).min(self::lowest(&texts));
         facts.min_cosine = min_cosine(lowest);
         self.write_manifest(&facts)?;
@@ -326,6 +345,17 @@ impl Importer<'_> {
         &self,
         host: &mut dyn ImportHost,
     ) -> Result<(Vec<SampleCheck>, Vec<SampleCheck>), EncoderError> {
+        let pictures = self.verify_pictures(host)?;
+        let bundle = Bundle::open(self.dir)?;
+        let golden = Golden::open(&bundle)?;
+        let total = (pictures.len() + golden.texts().len()) as u64;
+        host.progress(ImportStep::Verify, pictures.len() as u64, total);
+        let texts = golden.check_texts(&mut TextTower::load(&bundle)?, usize::MAX)?;
+        host.progress(ImportStep::Verify, total, total);
+        Ok((pictures, texts))
+    }
+
+    fn verify_pictures(&self, host: &mut dyn ImportHost) -> Result<Vec<SampleCheck>, EncoderError> {
         let bundle = Bundle::open(self.dir)?;
         bundle.verify_files()?;
         let golden = Golden::open(&bundle)?;
@@ -333,12 +363,7 @@ impl Importer<'_> {
         let total = (n_pictures + golden.texts().len()) as u64;
         host.progress(ImportStep::Verify, 0, total);
         let mut tower = ImageTower::load(&bundle)?;
-        let pictures = golden.check_pictures(&mut tower, n_pictures, |it| host.read_picture(it))?;
-        drop(tower);
-        host.progress(ImportStep::Verify, n_pictures as u64, total);
-        let texts = golden.check_texts(&mut TextTower::load(&bundle)?, usize::MAX)?;
-        host.progress(ImportStep::Verify, total, total);
-        Ok((pictures, texts))
+        golden.check_pictures(&mut tower, n_pictures, |it| host.read_picture(it))
     }
 
     fn copy_pictures(&self) -> Result<(), EncoderError> {
@@ -411,6 +436,10 @@ impl Importer<'_> {
         let license = match self.options.notices.is_empty() {
             true => license.clone(),
             false => format!("{license}; sample pictures: see {PICTURES_DIR}"),
+        };
+        let outliers = match facts.has_outliers {
+            true => "# 8-bit activations turned an embedding too far.\nhas_outliers = true\n",
+            false => "",
         };
         let bias = scalars.bias.map_or(String::new(), |it| format!("logit_bias = {it:?}\n"));
         let templates = match family {
@@ -486,7 +515,7 @@ impl Importer<'_> {
              {resize}\
              interpolation = \"{interpolation}\"\n\
              mean = {mean:?}\n\
-             std = {std:?}\n\n\
+             std = {std:?}\n{outliers}\n\
              [text]\n\
              file = \"{TEXT_FILE}\"\n\
              ids_input = {text_input}\n\
