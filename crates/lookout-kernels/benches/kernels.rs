@@ -169,23 +169,23 @@ fn convolutions(c: &mut Criterion) {
             let window = window(side, size, step);
             let weights = values(size * size * channels);
             let bias = vec![0.1; channels];
-            let mut layer = Depthwise::new(isa, window, &weights, bias, RELU6);
+            let layer = Depthwise::new(isa, window.size, &weights, bias, RELU6);
             let picture = values(shape.len());
             let mut out = vec![0.0; window.out[0] * window.out[1] * channels];
             group.throughput(Throughput::Elements(out.len() as u64));
             let id = format!("{side}x{side}x{channels} by {size} step {step}");
             group.bench_function(BenchmarkId::new("depthwise", id), |b| {
-                b.iter(|| layer.run(black_box(&picture), shape, black_box(&mut out)));
+                b.iter(|| layer.run(window, black_box(&picture), shape, black_box(&mut out)));
             });
         }
         let shape = Shape { height: 224, width: 224, channels: 3 };
         let window = window(224, 3, 2);
-        let mut layer = FloatConv::new(isa, window, &values(27 * 32), vec![0.1; 32], RELU6);
+        let layer = FloatConv::new(isa, window.size, &values(27 * 32), vec![0.1; 32], RELU6);
         let picture = values(shape.len());
         let mut out = vec![0.0; window.out[0] * window.out[1] * 32];
         group.throughput(Throughput::Elements(out.len() as u64));
         group.bench_function("first", |b| {
-            b.iter(|| layer.run(black_box(&picture), shape, black_box(&mut out)));
+            b.iter(|| layer.run(window, black_box(&picture), shape, black_box(&mut out)));
         });
     }
 }

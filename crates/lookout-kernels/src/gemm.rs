@@ -66,6 +66,8 @@ impl Kernel {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => &arm::NEON,
             #[cfg(target_arch = "aarch64")]
+            Kind::NeonWords => &arm::NEON_WORDS,
+            #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => &arm::NEON_DOT,
             #[cfg(target_arch = "aarch64")]
             Kind::NeonI8mm => &arm::NEON_I8MM,

@@ -23,6 +23,9 @@ pub(crate) enum Kind {
     Avx512Vnni,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    /// With activations of 16 bits.
+    #[cfg(target_arch = "aarch64")]
+    NeonWords,
     #[cfg(target_arch = "aarch64")]
     NeonDot,
     #[cfg(target_arch = "aarch64")]
@@ -102,6 +105,8 @@ impl Isa {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
+            Kind::NeonWords => "neon-words",
+            #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => "neon-dotprod",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonI8mm => "neon-i8mm",
@@ -142,6 +147,8 @@ impl Kind {
         Self::NeonDot,
         #[cfg(target_arch = "aarch64")]
         Self::Neon,
+        #[cfg(target_arch = "aarch64")]
+        Self::NeonWords,
         Self::Portable,
     ];
 
@@ -164,7 +171,7 @@ impl Kind {
                     && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(target_arch = "aarch64")]
-            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::Neon | Self::NeonWords => std::arch::is_aarch64_feature_detected!("neon"),
             #[cfg(target_arch = "aarch64")]
             Self::NeonDot => {
                 Self::Neon.runs_here() && std::arch::is_aarch64_feature_detected!("dotprod")
@@ -214,6 +221,7 @@ macro_rules! per_isa {
                     $crate::isa::Kind::Avx512Vnni => avx512($($arg),*),
                     #[cfg(target_arch = "aarch64")]
                     $crate::isa::Kind::Neon
+                    | $crate::isa::Kind::NeonWords
                     | $crate::isa::Kind::NeonDot
                     | $crate::isa::Kind::NeonI8mm => neon($($arg),*),
                 }

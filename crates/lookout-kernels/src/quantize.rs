@@ -135,6 +135,8 @@ pub(crate) fn width(isa: Isa) -> usize {
         crate::isa::Kind::Portable => 2,
         #[cfg(target_arch = "x86_64")]
         crate::isa::Kind::Avx2Words => 2,
+        #[cfg(target_arch = "aarch64")]
+        crate::isa::Kind::NeonWords => 2,
         _ => 1,
     }
 }

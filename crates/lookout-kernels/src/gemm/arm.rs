@@ -40,6 +40,66 @@ pub(super) const NEON_I8MM: Kernel = Kernel {
     },
 };
 
+pub(super) const NEON_WORDS: Kernel = Kernel {
+    rows: 4,
+    columns: 16,
+    group: 1,
+    tile: |n_rows| match n_rows {
+        0 | 1 => neon_words::<1>,
+        2 => neon_words::<2>,
+        _ => neon_words::<4>,
+    },
+};
+
+/// Activations of 16 bits, one input of 16 outputs after the other.
+#[target_feature(enable = "neon")]
+unsafe fn neon_words<const ROWS: usize>(
+    rows: *const u8,
+    stride: usize,
+    panel: *const i8,
+    n_steps: usize,
+    start: *const i32,
+    sums: *mut i32,
+) {
+    // SAFETY: the caller vouches for a tile's worth of everything.
+    unsafe {
+        let start: [int32x4_t; 4] = std::array::from_fn(|i| vld1q_s32(start.add(i * 4)));
+        let mut sum = [start; ROWS];
+        for four in 0..n_steps * 2 {
+            let inputs: [int16x4_t; ROWS] =
+                std::array::from_fn(|row| vld1_s16(rows.add(row * stride + four * 8).cast()));
+            let panel = panel.add(four * 64);
+            words_input::<0, ROWS>(&mut sum, &inputs, panel);
+            words_input::<1, ROWS>(&mut sum, &inputs, panel.add(16));
+            words_input::<2, ROWS>(&mut sum, &inputs, panel.add(32));
+            words_input::<3, ROWS>(&mut sum, &inputs, panel.add(48));
+        }
+        for (i, sum) in sum.as_flattened().iter().enumerate() {
+            vst1q_s32(sums.add(i * 4), *sum);
+        }
+    }
+}
+
+/// The input in lane `LANE` of each row with its 16 weights.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn words_input<const LANE: i32, const ROWS: usize>(
+    sum: &mut [[int32x4_t; 4]; ROWS],
+    inputs: &[int16x4_t; ROWS],
+    weights: *const i8,
+) {
+    // SAFETY: the caller vouches for 16 weights.
+    let weights = unsafe { vld1q_s8(weights) };
+    let left = vmovl_s8(vget_low_s8(weights));
+    let right = vmovl_high_s8(weights);
+    for (sum, input) in sum.iter_mut().zip(inputs) {
+        sum[0] = vmlal_lane_s16::<LANE>(sum[0], vget_low_s16(left), *input);
+        sum[1] = vmlal_high_lane_s16::<LANE>(sum[1], left, *input);
+        sum[2] = vmlal_lane_s16::<LANE>(sum[2], vget_low_s16(right), *input);
+        sum[3] = vmlal_high_lane_s16::<LANE>(sum[3], right, *input);
+    }
+}
+
 /// The panel's weights of eight inputs: 8 bytes for each of 8 outputs.
 #[inline]
 #[target_feature(enable = "neon")]
