@@ -1,16 +1,16 @@
 //! Tiles for AVX2, AVX-VNNI and AVX-512 VNNI.
 
+mod vnni;
+
 use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::{Kernel, Tile};
+pub(super) use vnni::{AVX_VNNI, AVX512_VNNI};
 
 pub(super) const AVX2: Kernel = Kernel { rows: 4, columns: 16, group: 4, tile: avx2_tile };
 pub(super) const AVX2_WORDS: Kernel =
     Kernel { rows: 6, columns: 16, group: 2, tile: avx2_words_tile };
-pub(super) const AVX_VNNI: Kernel = Kernel { rows: 4, columns: 16, group: 4, tile: |_| avx_vnni };
-pub(super) const AVX512_VNNI: Kernel =
-    Kernel { rows: 8, columns: 32, group: 4, tile: |_| avx512_vnni };
 
 /// Eight inputs of the row at `$row` with 16 outputs: products of bytes, four of which add up in
 /// 16 bits (see [`crate::fit`]), then eight in 32.
@@ -262,67 +262,5 @@ fn avx2_words_tile(n_rows: usize) -> Tile {
         0..=2 => avx2_words_2,
         3..=4 => avx2_words_4,
         _ => avx2_words_6,
-    }
-}
-
-#[target_feature(enable = "avx2,avxvnni")]
-unsafe fn avx_vnni(
-    rows: *const u8,
-    stride: usize,
-    panel: *const i8,
-    n_steps: usize,
-    start: *const i32,
-    sums: *mut i32,
-) {
-    // SAFETY: the caller vouches for a tile's worth of everything.
-    unsafe {
-        let left = _mm256_loadu_si256(start.cast());
-        let right = _mm256_loadu_si256(start.add(8).cast());
-        let mut sum = [[left, right]; 4];
-        for four in 0..n_steps * 2 {
-            let weights = panel.add(four * 64).cast::<__m256i>();
-            let left = _mm256_load_si256(weights);
-            let right = _mm256_load_si256(weights.add(1));
-            for (row, sum) in sum.iter_mut().enumerate() {
-                let input = rows.add(row * stride + four * 4).cast::<i32>().read_unaligned();
-                let input = _mm256_set1_epi32(input);
-                sum[0] = _mm256_dpbusd_avx_epi32(sum[0], input, left);
-                sum[1] = _mm256_dpbusd_avx_epi32(sum[1], input, right);
-            }
-        }
-        for (i, sum) in sum.as_flattened().iter().enumerate() {
-            _mm256_storeu_si256(sums.add(i * 8).cast(), *sum);
-        }
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn avx512_vnni(
-    rows: *const u8,
-    stride: usize,
-    panel: *const i8,
-    n_steps: usize,
-    start: *const i32,
-    sums: *mut i32,
-) {
-    // SAFETY: the caller vouches for a tile's worth of everything.
-    unsafe {
-        let left = _mm512_loadu_si512(start.cast());
-        let right = _mm512_loadu_si512(start.add(16).cast());
-        let mut sum = [[left, right]; 8];
-        for four in 0..n_steps * 2 {
-            let weights = panel.add(four * 128).cast::<__m512i>();
-            let left = _mm512_load_si512(weights);
-            let right = _mm512_load_si512(weights.add(1));
-            for (row, sum) in sum.iter_mut().enumerate() {
-                let input = rows.add(row * stride + four * 4).cast::<i32>().read_unaligned();
-                let input = _mm512_set1_epi32(input);
-                sum[0] = _mm512_dpbusd_epi32(sum[0], input, left);
-                sum[1] = _mm512_dpbusd_epi32(sum[1], input, right);
-            }
-        }
-        for (i, sum) in sum.as_flattened().iter().enumerate() {
-            _mm512_storeu_si512(sums.add(i * 16).cast(), *sum);
-        }
     }
 }
