@@ -177,7 +177,7 @@ impl Depthwise {
             };
             // SAFETY: the source is the picture's, whose length was checked, as were those of the
             // weights and the bias; `out` is a row of the output.
-            unsafe { row_isa(self.isa, &row) }
+            unsafe { row_isa(self.isa.for_entries(channels), &row) }
             finish(self.isa, self.activation, out);
         }
     }
@@ -320,16 +320,17 @@ unsafe fn span<V: Lanes, const SIZE: usize, const STEP: usize, const N: usize>(
     channels: std::ops::Range<usize>,
     x: usize,
 ) -> usize {
-    let mut at = channels.start;
-    // SAFETY: the caller vouches for the shapes; channels beyond the last vector go one by one.
+    // SAFETY: the caller vouches for the shapes.
     unsafe {
-        while at + V::LEN <= channels.end {
-            pixels_of::<V, SIZE, STEP, N>(row, at, x);
-            at += V::LEN;
-        }
-        while at < channels.end {
-            pixels_of::<f32, SIZE, STEP, N>(row, at, x);
-            at += 1;
+        if channels.end < V::LEN {
+            for at in channels {
+                pixels_of::<f32, SIZE, STEP, N>(row, at, x);
+            }
+        } else {
+            // The last vector begins earlier rather than leave channels over.
+            for at in channels.clone().step_by(V::LEN) {
+                pixels_of::<V, SIZE, STEP, N>(row, at.min(channels.end - V::LEN), x);
+            }
         }
     }
     N
@@ -618,6 +619,29 @@ mod tests {
             let side = |axis: usize, side: usize| (side + before[axis] + after[axis] - size[axis]) / step[axis] + 1;
             let window = Window { size, step, before, out: [side(0, height), side(1, width)] };
             (window, Shape { height, width, channels })
+        }
+    }
+
+    /// With more channels than go along a row together, which would take the definition long.
+    #[test]
+    fn no_channel_of_a_depthwise_row_is_left_out() {
+        for channels in [63, 65, 72, 81] {
+            let shape = Shape { height: 3, width: 9, channels };
+            let window = Window { size: [3; 2], step: [1; 2], before: [1; 2], out: [3, 9] };
+            let picture = wave(shape.len(), 0.7);
+            let run = |isa: Isa| {
+                let (weights, bias) = (wave(9 * channels, 1.3), wave(channels, 2.1));
+                let mut out = vec![f32::NAN; shape.len()];
+                Depthwise::new(isa, window.size, &weights, bias, Activation::Identity)
+                    .run(window, &picture, shape, &mut out);
+                out
+            };
+            let want = run(Isa::PORTABLE);
+            for isa in Isa::available() {
+                for (got, want) in run(isa).iter().zip(&want) {
+                    assert!((got - want).abs() < 1e-4, "{isa} {channels}: {got}, not {want}");
+                }
+            }
         }
     }
 

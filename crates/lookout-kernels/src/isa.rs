@@ -85,6 +85,15 @@ impl Isa {
         features.join(" ")
     }
 
+    /// This one, or one whose vectors are shorter where `n` entries do not fill one of its own.
+    pub(crate) fn for_entries(self, n: usize) -> Self {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni if n < 16 => Self(Kind::Avx2),
+            _ => self,
+        }
+    }
+
     /// The instruction set of this [`Isa::name`], if this machine has it.
     pub fn named(name: &str) -> Option<Self> {
         Self::available().find(|it| it.name() == name)
