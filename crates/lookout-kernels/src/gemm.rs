@@ -133,7 +133,7 @@ pub fn multiply(
                 stride: weights.n_outputs,
             };
             // SAFETY: the block's part of the output lies within `out`, whose length was checked.
-            unsafe { finish(weights.isa, &block, activation, output) }
+            unsafe { finish(weights.isa.for_entries(block.n_columns), &block, activation, output) }
         }
     }
 }

@@ -32,6 +32,28 @@ pub(crate) struct EncoderArgs {
     pictures: u32,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct AccuracyArgs {
+    /// The float image tower that the bundle was made of
+    #[arg(long, value_name = "ONNX")]
+    float: PathBuf,
+    /// Table of labelled pictures
+    #[arg(long, value_name = "TSV")]
+    pictures: PathBuf,
+    /// Folder of the bundle [default: the starter]
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+}
+
+/// Compares the bundle's embeddings of labelled pictures with the float model's.
+pub(crate) fn accuracy(root: &Path, args: &AccuracyArgs) -> anyhow::Result<()> {
+    let places = Places::provide(root)?;
+    let mut command = Command::new(&places.python);
+    command.arg(root.join("crates/xtask/bench/accuracy.py")).arg(&places.lookout);
+    command.arg(args.bundle.clone().unwrap_or_else(|| root.join("models/starter")));
+    run("the comparison", command.arg(&args.float).arg(&args.pictures))
+}
+
 /// What is measured. All but the starter have random weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Model {

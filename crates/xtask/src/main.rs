@@ -73,6 +73,21 @@ ten minutes). Run it on a quiet machine: the load average is printed with the fi
         #[command(flatten)]
         args: bench::EncoderArgs,
     },
+    /// What int8 costs the image encoder in accuracy: embeddings of labelled pictures against the
+    /// float model's, by onnxruntime
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench accuracy --yes --float image-f32.onnx --pictures pictures.tsv
+  cargo xtask bench accuracy --float float/vision_model.onnx --pictures p.tsv --bundle models/other
+
+The table of pictures has the columns file, source and label; files lie in the folder `pictures`
+beside it. Each source with labels is a set of its own, its classes are the labels in it.")]
+    Accuracy {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::AccuracyArgs,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +108,10 @@ fn main() -> ExitCode {
         Verb::Demo { install, args } => demo(install.agreed(), &args),
         Verb::Test { install } => {
             needs::provide(Need::FOR_TEST, install.agreed()).and_then(|()| gate::run(root()))
+        }
+        Verb::Bench { what: Bench::Accuracy { install, args } } => {
+            needs::provide(Need::FOR_BENCH, install.agreed())
+                .and_then(|()| bench::accuracy(root(), &args))
         }
         Verb::Bench { what: Bench::Encoder { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())
