@@ -36,7 +36,7 @@ fn is_tight(isa: Isa) -> bool {
 
 /// What a lane has to hold for one output.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Load {
+struct Load {
     /// The greatest sum of weights of one sign in a lane.
     lane: f32,
     /// Sum of the squares of all weights, times the scale squared.
@@ -47,25 +47,27 @@ pub(crate) struct Load {
 
 impl Load {
     /// Of an output's weights, padded to [`K_STEP`], and its scale.
-    pub(crate) fn of(column: &[i8], scale: f32) -> Self {
-        let lanes = column.chunks_exact(K_STEP).flat_map(|step| {
-            [[0, 1, 4, 5], [2, 3, 6, 7]].map(|lane| {
-                let weights = lane.map(|at| i32::from(step[at]));
-                let positive: i32 = weights.iter().map(|it| it.max(&0)).sum();
-                let negative: i32 = weights.iter().map(|it| -it.min(&0)).sum();
-                positive.max(negative)
-            })
-        });
-        let power: i32 = column.iter().map(|it| i32::from(*it) * i32::from(*it)).sum();
+    fn of(column: &[i8], scale: f32) -> Self {
+        let (mut lane, mut power) = (0, 0);
+        for step in column.chunks_exact(K_STEP) {
+            for [a, b, c, d] in [[0, 1, 4, 5], [2, 3, 6, 7]] {
+                let weights = [a, b, c, d].map(|at| i32::from(step[at]));
+                let positive: i32 = weights.iter().map(|it| (*it).max(0)).sum();
+                let sum: i32 = weights.iter().sum();
+                // What is not positive is negative.
+                lane = lane.max(positive).max(positive - sum);
+                power += weights.iter().map(|it| it * it).sum::<i32>();
+            }
+        }
         #[expect(clippy::cast_precision_loss, reason = "an estimate of noise, and four weights")]
-        let [lane, power, n] = [lanes.max().unwrap_or(0) as f32, power as f32, column.len() as f32];
+        let [lane, power, n] = [lane as f32, power as f32, column.len() as f32];
         Self { lane, power: power * scale * scale, inputs: n * scale * scale }
     }
 
     /// By how much the weights must become coarser for activations of so many steps; 1 or above.
-    pub(crate) fn coarsening(self, isa: Isa, steps: u16) -> f32 {
+    fn coarsening(self, steps: u16) -> f32 {
         let most = LANE / f32::from(steps);
-        if !is_tight(isa) || self.lane <= most {
+        if self.lane <= most {
             return 1.0;
         }
         // Each of four weights may be rounded up by a half.
@@ -73,9 +75,9 @@ impl Load {
     }
 
     /// Mean square error of the output, up to a factor that all outputs of a layer share.
-    fn noise(self, isa: Isa, steps: u16) -> f32 {
+    fn noise(self, steps: u16) -> f32 {
         let of_activations = self.power / f32::from(steps).powi(2);
-        let coarsening = self.coarsening(isa, steps);
+        let coarsening = self.coarsening(steps);
         // Weights that stay as they are have no error beside that of the file.
         let of_weights =
             if 1.0 < coarsening { self.inputs * WEIGHT_ERROR * coarsening.powi(2) } else { 0.0 };
@@ -83,18 +85,50 @@ impl Load {
     }
 }
 
-/// The number of steps that gives the least noise.
-pub(crate) fn steps(isa: Isa, loads: &[Load]) -> u16 {
-    if !is_tight(isa) {
-        return most_steps(isa);
+/// How a layer's numbers are made to fit the lanes of its kernel.
+pub(crate) struct Fit {
+    /// The greatest step of an activation.
+    pub(crate) steps: u16,
+    /// By how much the weights of each output become coarser; 1 or above, and none where all stay
+    /// as they are.
+    coarsening: Vec<f32>,
+}
+
+impl Fit {
+    /// Of `columns`, the weights of each output, `n_padded` each.
+    pub(crate) fn of(isa: Isa, columns: &[i8], n_padded: usize, scales: &[f32]) -> Self {
+        if !is_tight(isa) {
+            return Self { steps: most_steps(isa), coarsening: Vec::new() };
+        }
+        let columns = columns.chunks_exact(n_padded.max(1));
+        let loads: Vec<Load> =
+            columns.zip(scales).map(|(column, scale)| Load::of(column, *scale)).collect();
+        let steps = steps(isa, &loads);
+        Self { steps, coarsening: loads.iter().map(|it| it.coarsening(steps)).collect() }
     }
-    let noise = |steps: u16| loads.iter().map(|it| it.noise(isa, steps)).sum::<f32>();
+
+    /// Makes the weights of an output coarser where they have to be; gives what its scale is
+    /// multiplied by.
+    pub(crate) fn apply(&self, output: usize, column: &mut [i8]) -> f32 {
+        match self.coarsening.get(output) {
+            Some(coarsening) if 1.0 < *coarsening => {
+                coarsen(column, *coarsening);
+                *coarsening
+            }
+            _ => 1.0,
+        }
+    }
+}
+
+/// The number of steps that gives the least noise.
+fn steps(isa: Isa, loads: &[Load]) -> u16 {
+    let noise = |steps: u16| loads.iter().map(|it| it.noise(steps)).sum::<f32>();
     let candidates = (64..most_steps(isa)).step_by(8).chain([most_steps(isa)]);
     candidates.min_by(|a, b| noise(*a).total_cmp(&noise(*b))).unwrap_or(64)
 }
 
 /// Makes the weights of an output coarser.
-pub(crate) fn coarsen(column: &mut [i8], coarsening: f32) {
+fn coarsen(column: &mut [i8], coarsening: f32) {
     for weight in column {
         // The cast saturates, and what is rounded is no greater than the weight.
         #[expect(clippy::cast_possible_truncation, reason = "see above")]
@@ -109,19 +143,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn tight() -> Option<Isa> {
-        Isa::available().find(|it| is_tight(*it))
-    }
-
     proptest! {
         #[test]
         fn no_lane_overflows_whatever_the_weights_and_steps(
             mut column in prop::collection::vec(any::<i8>(), 1..9).prop_map(|it| it.repeat(K_STEP)),
             steps in 64u16..=255,
         ) {
-            let Some(isa) = tight() else { return Ok(()) };
-            let coarsening = Load::of(&column, 1.0).coarsening(isa, steps);
-            coarsen(&mut column, coarsening);
+            let fit = Fit { steps, coarsening: vec![Load::of(&column, 1.0).coarsening(steps)] };
+            fit.apply(0, &mut column);
             prop_assert!(Load::of(&column, 1.0).lane * f32::from(steps) <= LANE);
         }
     }
@@ -130,7 +159,7 @@ mod tests {
     /// ones, so activations become coarser, unless other outputs would lose more.
     #[test]
     fn steps_are_those_that_the_weights_have_room_for() {
-        let Some(isa) = tight() else { return };
+        let Some(isa) = Isa::available().find(|it| is_tight(*it)) else { return };
         let small = Load::of(&[10; 512], 10.0);
         let large = Load::of(&[[127; 8].as_slice(), &[0; 504]].concat(), 1.0);
         assert_eq!(steps(isa, &[small; 8]), 255);

@@ -1,6 +1,6 @@
 //! Weights of a linear layer, 8 bits each, in the order in which a kernel reads them.
 
-use crate::fit::{Load, coarsen, isa_for, steps};
+use crate::fit::{Fit, isa_for};
 use crate::gemm::Kernel;
 use crate::isa::Isa;
 use crate::quantize::{K_STEP, max_inputs, shift};
@@ -93,17 +93,11 @@ impl Weights {
         let columns = kernel.columns;
         let n_padded = n_inputs.next_multiple_of(K_STEP);
         let n_panels = n_outputs.div_ceil(columns);
-        let mut column = vec![0; n_padded];
-        let loads: Vec<Load> = (0..n_outputs)
-            .map(|output| {
-                source.column(output, &mut column);
-                Load::of(&column, scales[output])
-            })
-            .collect();
-        let steps = steps(isa, &loads);
+        let mut all = source.columns(n_padded);
+        let fit = Fit::of(isa, &all, n_padded, scales);
         let mut packed = Self {
             isa,
-            steps,
+            steps: fit.steps,
             n_inputs,
             n_outputs,
             panels: Aligned::zeroed(n_panels * n_padded * columns),
@@ -115,11 +109,8 @@ impl Weights {
         if let Some(bias) = bias {
             packed.bias[..n_outputs].copy_from_slice(bias);
         }
-        for (output, load) in loads.iter().enumerate() {
-            source.column(output, &mut column);
-            let coarsening = load.coarsening(isa, steps);
-            coarsen(&mut column, coarsening);
-            packed.scales[output] = scales[output] * coarsening;
+        for (output, column) in all.chunks_exact_mut(n_padded.max(1)).enumerate() {
+            packed.scales[output] = scales[output] * fit.apply(output, column);
             let sum: i32 = column.iter().map(|it| i32::from(*it)).sum();
             packed.start[output] = i32::from(shift(isa)) * sum;
             #[expect(clippy::cast_precision_loss, reason = "no layer has 2^17 inputs")]
@@ -216,26 +207,42 @@ struct Source<'a> {
     n_outputs: usize,
 }
 
+/// Outputs that are turned together, so that each cache line of the weights is read once.
+const TURNED: usize = 64;
+
 impl Source<'_> {
-    /// Copies one output's weights to the start of `column`.
-    fn column(&self, output: usize, column: &mut [i8]) {
-        let column = &mut column[..self.n_inputs];
-        let own = || &self.values[output * self.n_inputs..(output + 1) * self.n_inputs];
-        match self.layout {
-            Layout::InputsFirst => {
-                let from = self.values[output..].iter().step_by(self.n_outputs);
-                column.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-            }
-            Layout::OutputsFirst => column.copy_from_slice(own()),
-            Layout::OutputsChannelsPositions { n_positions } => {
-                let n_channels = self.n_inputs / n_positions;
-                for (channel, window) in own().chunks_exact(n_positions).enumerate() {
-                    for (position, value) in window.iter().enumerate() {
-                        column[position * n_channels + channel] = *value;
+    /// Each output's weights, `n_padded` of them, zeros at the end.
+    fn columns(&self, n_padded: usize) -> Vec<i8> {
+        let mut columns = vec![0; self.n_outputs * n_padded];
+        if self.n_inputs == 0 {
+            return columns;
+        }
+        if self.layout == Layout::InputsFirst {
+            for first in (0..self.n_outputs).step_by(TURNED) {
+                let outputs = first..(first + TURNED).min(self.n_outputs);
+                for (input, row) in self.values.chunks_exact(self.n_outputs).enumerate() {
+                    for output in outputs.clone() {
+                        columns[output * n_padded + input] = row[output];
                     }
                 }
             }
+            return columns;
         }
+        let own = self.values.chunks_exact(self.n_inputs);
+        for (column, own) in columns.chunks_exact_mut(n_padded).zip(own) {
+            match self.layout {
+                Layout::OutputsChannelsPositions { n_positions } => {
+                    let n_channels = self.n_inputs / n_positions;
+                    for (channel, window) in own.chunks_exact(n_positions).enumerate() {
+                        for (position, value) in window.iter().enumerate() {
+                            column[position * n_channels + channel] = *value;
+                        }
+                    }
+                }
+                _ => column[..self.n_inputs].copy_from_slice(own),
+            }
+        }
+        columns
     }
 }
 
