@@ -42,12 +42,12 @@ pub(crate) struct Kernel {
     tile: fn(usize) -> Tile,
 }
 
-/// Tiles of rows that go through all panels together: few enough that their outputs stay in a
-/// cache from one panel to the next, many enough that a panel is worth fetching.
-const BLOCK_TILES: usize = 4;
+/// Rows that go through all panels together: so few that they and a panel stay in a cache, and so
+/// many that weights, which are larger than any cache, are fetched seldom.
+const BLOCK_ROWS: usize = 64;
 
-/// More sums than any block has of one panel: [`BLOCK_TILES`] of 8 × 32.
-const MAX_SUMS: usize = 1024;
+/// No kernel's panel is wider.
+const MAX_COLUMNS: usize = 32;
 
 impl Kernel {
     pub(crate) fn of(isa: Isa) -> &'static Self {
@@ -97,9 +97,9 @@ pub fn multiply(
     let n_padded = rows.n_channels.next_multiple_of(K_STEP);
     let n_steps = n_padded / K_STEP;
     let panel_len = n_padded * kernel.columns;
-    let block = kernel.rows * BLOCK_TILES;
-    let mut sums = Sums([0; MAX_SUMS]);
-    assert!(block * kernel.columns <= MAX_SUMS, "sums of a block");
+    let block = BLOCK_ROWS / kernel.rows * kernel.rows;
+    let mut sums = Sums([0; BLOCK_ROWS * MAX_COLUMNS]);
+    assert!(0 < block && kernel.columns <= MAX_COLUMNS, "a tile fits a block");
     for first in (0..rows.n_rows).step_by(block) {
         let n_rows = block.min(rows.n_rows - first);
         let panels = weights.panels.as_slice().chunks_exact(panel_len.max(1));
@@ -139,7 +139,7 @@ pub fn multiply(
 }
 
 #[repr(align(64))]
-struct Sums([i32; MAX_SUMS]);
+struct Sums([i32; BLOCK_ROWS * MAX_COLUMNS]);
 
 /// Where the sums of a block of rows and one panel go; pointers to their part of each array.
 struct Block {
