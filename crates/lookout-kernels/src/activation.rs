@@ -42,7 +42,8 @@ impl Activation {
         unsafe {
             match self {
                 Self::Identity => x,
-                Self::Clamp { low, high } => x.max(V::splat(low)).min(V::splat(high)),
+                // In this order what is no number stays none.
+                Self::Clamp { low, high } => V::splat(high).min(V::splat(low).max(x)),
                 Self::Gelu => {
                     let half = x.mul(V::splat(0.5));
                     half.mul_add(erf(x.mul(V::splat(core::f32::consts::FRAC_1_SQRT_2))), half)

@@ -43,7 +43,7 @@ impl Default for Rows {
 
 impl Rows {
     /// Replaces the rows by `values`, rows of the inputs of a layer; an incomplete last row is
-    /// left out. An infinite entry makes the row's outputs infinite or no numbers rather than
+    /// left out. An entry that is infinite or no number makes the row's outputs so rather than
     /// wrong.
     pub fn quantize(&mut self, values: &[f32], weights: &Weights) {
         let n_channels = weights.n_inputs();
@@ -227,30 +227,35 @@ unsafe fn quantize_at<V: Lanes, const WIDTH: usize>(
     }
 }
 
-/// The least and the greatest of `k` floats and 0.
+/// The least and the greatest of `k` floats and 0; no numbers where one of them is none.
 #[inline(always)]
 unsafe fn range<V: Lanes>(from: *const f32, k: usize) -> (f32, f32) {
     // SAFETY: every access lies within `k`.
     unsafe {
-        let (mut low, mut high) = ([V::splat(0.0); 2], [V::splat(0.0); 2]);
+        let zero = V::splat(0.0);
+        let (mut low, mut high, mut sum) = ([zero; 2], [zero; 2], [zero; 2]);
         let mut at = 0;
         while at + 2 * V::LEN <= k {
             for i in 0..2 {
                 let value = V::load(from.add(at + i * V::LEN));
                 low[i] = low[i].min(value);
                 high[i] = high[i].max(value);
+                sum[i] = sum[i].add(value);
             }
             at += 2 * V::LEN;
         }
-        let zero = V::splat(0.0);
         let mut least = -zero.sub(low[0].min(low[1])).largest();
         let mut greatest = high[0].max(high[1]).largest();
+        let mut sum = sum[0].add(sum[1]).sum();
         while at < k {
-            least = least.min(from.add(at).read());
-            greatest = greatest.max(from.add(at).read());
+            let value = from.add(at).read();
+            least = least.min(value);
+            greatest = greatest.max(value);
+            sum += value;
             at += 1;
         }
-        (least, greatest)
+        // Least and greatest pass over what is no number, a sum does not.
+        if sum.is_nan() { (f32::NAN, f32::NAN) } else { (least, greatest) }
     }
 }
 
@@ -265,6 +270,7 @@ unsafe fn range<V: Lanes>(from: *const f32, k: usize) -> (f32, f32) {
 )]
 mod tests {
     use super::*;
+    use crate::{Activation, Output, multiply};
     use proptest::prelude::*;
 
     /// A layer whose only task is to say how its inputs are quantized.
@@ -315,12 +321,23 @@ mod tests {
     }
 
     #[test]
-    fn an_infinite_entry_does_not_look_finite() {
+    fn an_entry_that_is_no_finite_number_makes_no_finite_output() {
         for isa in Isa::available() {
-            for infinite in [f32::INFINITY, f32::NEG_INFINITY] {
-                let mut rows = Rows::default();
-                rows.quantize(&[1.0, infinite], &layer(isa, 2));
-                assert!(!rows.scales[0].is_finite());
+            for bad in [f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
+                for at in [0, 17, 109] {
+                    // More than the few that have a kernel of their own.
+                    let layer = layer(isa, 110);
+                    let mut rows = Rows::default();
+                    let mut values = [1.0; 110];
+                    values[at] = bad;
+                    rows.quantize(&values, &layer);
+                    let mut out = [0.0];
+                    multiply(&rows, &layer, Activation::Identity, Output::Set, &mut out);
+                    assert!(!out[0].is_finite(), "{isa}: {bad} at {at} gives {}", out[0]);
+                    let relu6 = Activation::Clamp { low: 0.0, high: 6.0 };
+                    multiply(&rows, &layer, relu6, Output::Set, &mut out);
+                    assert!(out[0].is_nan() || bad.is_infinite(), "{isa}: {bad} at {at}");
+                }
             }
         }
     }

@@ -148,6 +148,10 @@ fn quantized(
         return Err(graph.fault(&format!("the scale {scale:?} of {value:?}"), rule, got));
     }
     let Some(mut scales) = graph.floats(scale)? else { return Ok(None) };
+    if let Some(bad) = scales.iter().find(|it| !it.is_finite()) {
+        let at = format!("each scale {scale:?} of {value:?}");
+        return Err(graph.fault(&at, "a finite number", bad.to_string()));
+    }
     if scales.iter().any(|it| *it < 0.0) {
         return Ok(None);
     }

@@ -9,7 +9,7 @@ use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto};
 
 use super::operators::Operator;
 use crate::EncoderError;
-use crate::onnx::{OnnxFile, Payloads, check_operators, fault, inputs_of, name_nodes};
+use crate::onnx::{OnnxFile, Payloads, check_operators, commute, fault, inputs_of, name_nodes};
 
 /// A graph being rewritten.
 pub(super) struct Graph {
@@ -410,6 +410,7 @@ impl Graph {
         let is_known = |it: &str| it == Operator::TYPE || known.0.contains_key(it);
         let advice = "export the model with ONNX's standard operators, or try device \"ort-cpu\"";
         check_operators(payloads.path(), graph, &is_known, advice)?;
+        commute(graph);
         name_nodes(graph);
         Ok((model, operators))
     }

@@ -499,6 +499,27 @@ fn graphs_within_nodes_read_the_values_around_them() {
     ]);
 }
 
+/// Layers too large for our float kernel, so that tract has them.
+#[test]
+fn a_layer_may_be_what_is_subtracted_or_divided_by() {
+    let with = |nodes: &[NodeProto]| {
+        let same = node("Identity", &["v"], "same");
+        let nodes = [vec![node("Conv", &["x", "w"], "v"), same], nodes.to_vec()].concat();
+        let constants = vec![floats("w", &[128, 16, 3, 3]), floats("c", &[128, 1, 1])];
+        Case::new("", &[1, 16, 5, 5], nodes, constants).giving("y").fused().unwrap().values
+    };
+    for layer in ["v", "same"] {
+        let got = with(&[node("Sub", &["c", layer], "y")]);
+        let want = with(&[node("Sub", &["v", "c"], "d"), node("Neg", &["d"], "y")]);
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4 * b.abs().max(1.0);
+        assert!(got.iter().zip(&want).all(close), "c - {layer}: {got:?}, not {want:?}");
+        let got = with(&[node("Div", &["c", layer], "y")]);
+        let want = with(&[node("Div", &["v", "c"], "d"), node("Reciprocal", &["d"], "y")]);
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3 * b.abs().max(1.0);
+        assert!(got.iter().zip(&want).all(close), "c / {layer}: {got:?}, not {want:?}");
+    }
+}
+
 #[test]
 fn names_of_nodes_are_no_names_of_values() {
     let named = |name: &str, node: NodeProto| NodeProto { name: name.into(), ..node };

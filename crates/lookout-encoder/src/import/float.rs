@@ -10,7 +10,7 @@ use tract_onnx::prelude::*;
 use crate::EncoderError;
 use crate::error::{LOAD, RUN};
 use crate::manifest::Manifest;
-use crate::onnx::{fault, name_nodes};
+use crate::onnx::{commute, fault, name_nodes};
 use crate::runtime::guard;
 use crate::runtime::tract::check_sizes;
 
@@ -80,6 +80,7 @@ fn optimize(
     output: &str,
 ) -> TractResult<Arc<TypedRunnableModel>> {
     if let Some(graph) = &mut proto.graph {
+        commute(graph);
         name_nodes(graph);
     }
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);

@@ -3,6 +3,7 @@
 
 mod check;
 mod file;
+mod operands;
 #[cfg(test)]
 pub(crate) mod sketch;
 #[cfg(test)]
@@ -12,4 +13,5 @@ mod write;
 
 pub(crate) use check::{check_operators, check_values, inputs_of, name_nodes};
 pub(crate) use file::{MAX_FILE_BYTES, MAX_OUTSIDE_BYTES, OnnxFile, Payloads, fault};
+pub(crate) use operands::commute;
 pub(crate) use write::{OnnxWriter, Written};
