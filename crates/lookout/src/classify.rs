@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::cli::ClassifyArgs;
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
-use crate::{assets, output};
+use crate::{assets, memory, output};
 
 /// Captions shown in text output; JSON has all.
 const N_SHOWN: usize = 3;
@@ -46,6 +46,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::Config(vec![error.to_string()]))?;
 
     let mut all_good = true;
+    memory::steady();
     for path in &args.pictures {
         let picture = path.to_string_lossy();
         match evidence(&mut engine, &embeddings, path) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::EmbedArgs;
 use crate::failure::Failure;
-use crate::{assets, engine, output};
+use crate::{assets, engine, memory, output};
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -48,6 +48,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     };
     if args.text.is_empty() {
         let mut tower = ImageTower::load_on(&bundle, &runtime, 1).map_err(anyhow::Error::from)?;
+        memory::steady();
         for path in &args.pictures {
             let embedding = engine::read(path)
                 .and_then(|it| tower.encode(&it).with_context(|| path.display().to_string()));
