@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lookout_core::Embedding;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tract_onnx::prelude::*;
@@ -630,26 +632,92 @@ fn sync(dir: &Path) -> Result<(), EncoderError> {
     File::open(dir).and_then(|it| it.sync_all()).map_err(write_error)
 }
 
-/// Renames the finished folder into its place. What stands there is put aside first, and back if
-/// the renaming fails.
+/// Puts the finished folder into its place. What is replaced is removed; where that fails, the
+/// import has succeeded all the same.
 fn put(folder: tempfile::TempDir, output: &Path, replace: bool) -> Result<(), EncoderError> {
     let write_error = |source| EncoderError::Write { path: output.to_owned(), source };
-    let aside = folder.path().with_extension("old");
+    let mut old = None;
     if replace && output.exists() {
-        fs::rename(output, &aside).map_err(write_error)?;
+        old = Some(swap(folder.path(), output).map_err(write_error)?);
     } else if fs::symlink_metadata(output).is_ok() {
         return Err(write_error(io::ErrorKind::AlreadyExists.into()));
+    } else {
+        fs::rename(folder.path(), output).map_err(write_error)?;
     }
-    if let Err(source) = fs::rename(folder.path(), output) {
-        if aside.exists() {
-            fs::rename(&aside, output).map_err(write_error)?;
-        }
-        return Err(write_error(source));
-    }
-    // The folder is not there any more, and nothing is to be deleted.
+    // What has its name now, if anything, is the old bundle.
     let _gone: PathBuf = folder.keep();
-    if aside.exists() {
-        fs::remove_dir_all(&aside).map_err(write_error)?;
+    if let Some(old) = old
+        && let Err(error) = fs::remove_dir_all(&old)
+    {
+        let folder = old.display();
+        tracing::warn!(%folder, %error, "The replaced bundle cannot be removed; remove it by hand.");
     }
     Ok(())
+}
+
+/// Renames `new` to `output`, and returns where that which stood there is now. The two change
+/// places in one step, so that a bundle is there at every moment. Where the file system cannot do
+/// that, the old one is put aside first, and back if the renaming fails.
+fn swap(new: &Path, output: &Path) -> io::Result<PathBuf> {
+    match renameat_with(CWD, new, CWD, output, RenameFlags::EXCHANGE) {
+        Ok(()) => return Ok(new.to_owned()),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let aside = new.with_extension("old");
+    fs::rename(output, &aside)?;
+    if let Err(error) = fs::rename(new, output) {
+        fs::rename(&aside, output)?;
+        return Err(error);
+    }
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    fn made(parent: &Path) -> tempfile::TempDir {
+        let folder =
+            tempfile::Builder::new().prefix(".lookout-import-").tempdir_in(parent).unwrap();
+        fs::write(folder.path().join(Bundle::MANIFEST), "new").unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_bundle_is_there_at_every_moment_of_its_replacement() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("bundle");
+        put(made(dir.path()), &output, false).unwrap();
+        let (is_done, was_gone) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    was_gone.fetch_or(!output.exists(), Ordering::Relaxed);
+                }
+            });
+            for _ in 0..2000 {
+                put(made(dir.path()), &output, true).unwrap();
+            }
+            is_done.store(true, Ordering::Relaxed);
+        });
+        assert!(!was_gone.into_inner());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_does_not_fail_a_finished_import() {
+        let dir = tempfile::tempdir().unwrap();
+        let output = dir.path().join("bundle");
+        // No folder, so removing it as one fails, for root too.
+        fs::write(&output, "old").unwrap();
+        put(made(dir.path()), &output, true).unwrap();
+        assert_eq!(fs::read(output.join(Bundle::MANIFEST)).unwrap(), b"new");
+        let names = fs::read_dir(dir.path()).unwrap().map(|it| it.unwrap().path());
+        let [left] =
+            <[PathBuf; 1]>::try_from(names.filter(|it| *it != output).collect::<Vec<_>>()).unwrap();
+        assert_eq!(fs::read(left).unwrap(), b"old");
+    }
 }
