@@ -340,6 +340,34 @@ fn the_license_is_the_users_or_the_readmes() {
 }
 
 #[test]
+fn only_a_bundle_with_nothing_else_in_its_folder_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("bundle");
+    let mut options = options(&exports().join("tinyclip"), &output);
+    import(&options, &mut Host).unwrap();
+    options.replace = true;
+    fs::write(output.join("captions.lidx"), "hours of work").unwrap();
+    fs::create_dir(output.join("notes")).unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.contains("`output` must be a folder with nothing beside"), "{message}");
+    assert!(message.ends_with("got captions.lidx, notes"), "{message}");
+    assert_eq!(fs::read(output.join("captions.lidx")).unwrap(), b"hours of work");
+    fs::remove_file(output.join("captions.lidx")).unwrap();
+    fs::remove_dir(output.join("notes")).unwrap();
+    // Its manifest must be one of a bundle; its other files need not be there.
+    let manifest = output.join("model.toml");
+    let good = fs::read(&manifest).unwrap();
+    fs::write(&manifest, "name = 'mine'\n").unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.contains("model.toml breaks"), "{message}");
+    assert_eq!(fs::read(&manifest).unwrap(), b"name = 'mine'\n");
+    fs::write(&manifest, good).unwrap();
+    fs::remove_file(output.join("text.onnx")).unwrap();
+    import(&options, &mut Host).unwrap();
+    Bundle::open(&output).unwrap().verify_files().unwrap();
+}
+
+#[test]
 fn a_bundle_is_made_apart_from_its_source() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("export");

@@ -69,6 +69,15 @@ impl Bundle {
 
     /// Reads `dir/model.toml` and checks it wholly; every fault is reported at once.
     pub fn open(dir: &Path) -> Result<Self, EncoderError> {
+        let bundle = Self { dir: dir.to_owned(), manifest: Self::read_manifest(dir)? };
+        let faults = bundle.file_faults();
+        if faults.is_empty() {
+            return Ok(bundle);
+        }
+        Err(EncoderError::Invalid { path: dir.join(Self::MANIFEST), faults })
+    }
+
+    fn read_manifest(dir: &Path) -> Result<Manifest, EncoderError> {
         let path = dir.join(Self::MANIFEST);
         let bytes = read_file(&path, MAX_MANIFEST_BYTES)?;
         let text = String::from_utf8(bytes).map_err(|err| EncoderError::Invalid {
@@ -82,11 +91,23 @@ impl Bundle {
         let table = text
             .parse()
             .map_err(|err| EncoderError::Syntax { path: path.clone(), source: Box::new(err) })?;
-        let manifest = Manifest::from_table(table)
-            .map_err(|faults| EncoderError::Invalid { path: path.clone(), faults })?;
-        let bundle = Self { dir: dir.to_owned(), manifest };
-        let faults = bundle.file_faults();
-        if faults.is_empty() { Ok(bundle) } else { Err(EncoderError::Invalid { path, faults }) }
+        Manifest::from_table(table).map_err(|faults| EncoderError::Invalid { path, faults })
+    }
+
+    /// What is in `dir` and not of the bundle there, by name. Its manifest must hold every rule;
+    /// its other files need not be there.
+    pub(crate) fn others(dir: &Path) -> Result<Vec<String>, EncoderError> {
+        let Manifest { golden, sha256, .. } = Self::read_manifest(dir)?;
+        let read_error = |source| EncoderError::Read { path: dir.to_owned(), source };
+        let mut others = Vec::new();
+        for entry in fs::read_dir(dir).map_err(read_error)? {
+            let name = entry.map_err(read_error)?.file_name().to_string_lossy().into_owned();
+            if name != Self::MANIFEST && name != golden.pictures && !sha256.contains_key(&name) {
+                others.push(name);
+            }
+        }
+        others.sort_unstable();
+        Ok(others)
     }
 
     /// The folder.

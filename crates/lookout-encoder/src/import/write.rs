@@ -58,6 +58,7 @@ pub fn import(
     };
     check_options(options)?;
     check_folders(&options.source, &options.output)?;
+    check_replaced(options)?;
     let source = Source::read(&options.source, &given)?;
     let parent = options.output.parent().filter(|it| !it.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
@@ -70,6 +71,8 @@ pub fn import(
     // The temporary folder's name would mean nothing to the user, and it is gone.
     let report = report.map_err(|err| err.moved(folder.path(), &options.output))?;
     sync(folder.path())?;
+    // Again, for what the minutes of work have brought.
+    check_replaced(options)?;
     put(folder, &options.output, options.replace)?;
     let write_error = |source| EncoderError::Write { path: parent.to_owned(), source };
     File::open(parent).and_then(|it| it.sync_all()).map_err(write_error)?;
@@ -123,6 +126,22 @@ fn check_folders(source: &Path, output: &Path) -> Result<(), EncoderError> {
         return Err(EncoderError::Invalid { path: output.to_owned(), faults: faults.0 });
     }
     Ok(())
+}
+
+/// What is replaced is removed, so it must be a bundle and nothing else.
+fn check_replaced(options: &ImportOptions) -> Result<(), EncoderError> {
+    let path = &options.output;
+    if !options.replace || !path.exists() {
+        return Ok(());
+    }
+    let others = Bundle::others(path)?;
+    if others.is_empty() {
+        return Ok(());
+    }
+    let mut faults = Faults::default();
+    let rule = "a folder with nothing beside what its model.toml names; first move away the rest";
+    faults.add("output", rule, others.join(", "));
+    Err(EncoderError::Invalid { path: path.clone(), faults: faults.0 })
 }
 
 fn plain_name(path: &Path) -> Option<&str> {
