@@ -8,6 +8,8 @@ use lookout_core::Embedding;
 use lookout_index::{Index, IndexBuilder, read_captions};
 use sha2::{Digest, Sha256};
 
+use crate::support::run;
+
 const DIMENSION: usize = 384;
 /// Of the file that these 500 entries give. It changes with the format, the builder's constants
 /// or instant-distance, and then the index that ships has to be built again.
@@ -75,4 +77,34 @@ fn finds_what_exhaustive_search_finds() {
         let recall = n_found as f64 / (16 * queries.len()) as f64;
         assert!(recall >= 0.98, "{name}: recall@16 is {recall:.4} over {} queries", queries.len());
     }
+}
+
+#[test]
+fn a_caption_without_tokens_is_left_out_like_other_faulty_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let build = |captions: &str, output: &str, batch: &str| {
+        fs::write(at("captions.tsv"), captions).unwrap();
+        let (captions, output) = (at("captions.tsv"), at(output));
+        run(&["index", "build", &captions, "--output", &output, "--batch", batch])
+    };
+    let clean = build("a cat\na dog\na bus\n", "clean.lidx", "2");
+    assert_eq!(clean.code, Some(0), "{}", clean.stderr);
+    for batch in ["1", "2", "8"] {
+        let rows = "a cat\n\u{200b}\n\n\u{200b}\u{200b}\na dog\nA CAT\na bus\n";
+        let built = build(rows, "own.lidx", batch);
+        assert_eq!(built.code, Some(0), "{}", built.stderr);
+        let told = "3 rows left out:\n\
+                    lookout:     line 2, which has nothing that the model reads\n\
+                    lookout:     line 4, which has nothing that the model reads\n\
+                    lookout:     line 6, which repeats an earlier one\n";
+        assert!(built.stderr.ends_with(told), "{}", built.stderr);
+        let same = fs::read(at("own.lidx")).unwrap() == fs::read(at("clean.lidx")).unwrap();
+        assert!(same, "batches of {batch}");
+    }
+    build("\u{200b}\n", "none.lidx", "8").failed(
+        1,
+        &["no usable caption in 1 row(s)", "line 1, which has nothing that the model reads"],
+    );
+    assert!(!dir.path().join("none.lidx").exists());
 }

@@ -32,6 +32,8 @@ pub enum CaptionFault {
     Control,
     /// Equal to an earlier one after trimming and case folding.
     Duplicate,
+    /// Nothing is left for the model, as of invisible characters. Only the model can tell.
+    NoTokens,
 }
 
 impl fmt::Display for CaptionFault {
@@ -42,6 +44,7 @@ impl fmt::Display for CaptionFault {
             Self::NotUtf8 => write!(f, "is not UTF-8"),
             Self::Control => write!(f, "has a control character"),
             Self::Duplicate => write!(f, "repeats an earlier one"),
+            Self::NoTokens => write!(f, "has nothing that the model reads"),
         }
     }
 }
@@ -66,10 +69,22 @@ impl fmt::Display for SkippedRow {
 pub struct Captions {
     /// The captions, trimmed, in the file's order, without duplicates.
     pub texts: Vec<String>,
+    /// The line of each in the file, from 1.
+    pub lines: Vec<u64>,
     /// Number of rows left out.
     pub n_skipped: u64,
     /// The first few of them.
     pub skipped: Vec<SkippedRow>,
+}
+
+impl Captions {
+    /// Counts a row as left out, and lists it if it is one of the first.
+    pub fn leave_out(&mut self, row: SkippedRow) {
+        self.n_skipped += 1;
+        let place = self.skipped.partition_point(|it| it.line < row.line);
+        self.skipped.insert(place, row);
+        self.skipped.truncate(MAX_LISTED);
+    }
 }
 
 /// Checks one caption and trims it.
@@ -127,13 +142,9 @@ pub fn read_captions(path: &Path) -> Result<Captions, IndexError> {
                     return Err(IndexError::TooManyCaptions { path: path.to_path_buf() });
                 }
                 captions.texts.push(text.to_owned());
+                captions.lines.push(line);
             }
-            Err(fault) => {
-                captions.n_skipped += 1;
-                if captions.skipped.len() < MAX_LISTED {
-                    captions.skipped.push(SkippedRow { line, fault });
-                }
-            }
+            Err(fault) => captions.leave_out(SkippedRow { line, fault }),
         }
     }
     if captions.texts.is_empty() {
@@ -208,6 +219,7 @@ mod tests {
         for (contents, expected) in cases {
             let captions = read(contents.as_bytes()).unwrap();
             assert_eq!(captions.texts, expected, "{contents:?}");
+            assert_eq!(captions.lines.len(), expected.len());
         }
     }
 
@@ -222,7 +234,7 @@ mod tests {
         contents.extend("é".repeat(1000).bytes());
         let captions = read(&contents).unwrap();
         assert_eq!(captions.texts, ["a cat".to_owned(), "é".repeat(1000)]);
-        assert_eq!(captions.n_skipped, 7);
+        assert_eq!((captions.n_skipped, captions.lines), (7, vec![2, 10]));
         let skipped: Vec<_> = captions.skipped.iter().map(|it| (it.line, it.fault)).collect();
         let expected = [
             (3, CaptionFault::Empty),

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
-use lookout_index::{Captions, Index, IndexBuilder, IndexError, IndexInfo, Section, read_captions};
+use lookout_core::Embedding;
+use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, TextTower};
+use lookout_index::{
+    CaptionFault, Index, IndexBuilder, IndexError, IndexInfo, Section, SkippedRow, read_captions,
+};
 use serde::Serialize;
 
 use crate::cli::{IndexBuildArgs, IndexInfoArgs, IndexSearchArgs};
@@ -23,7 +26,7 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     if !folder.unwrap_or(Path::new(".")).is_dir() {
         bail!("{}: the folder of the output does not exist", args.output.display());
     }
-    let Captions { texts, n_skipped, skipped } = read_captions(&args.captions)?;
+    let mut captions = read_captions(&args.captions)?;
     let bundle = Bundle::open(&assets::model_dir(args.model.model.as_deref())?)?;
     let runtime = engine::open(args.device.device)?;
     let batch = args.batch.map_or_else(|| runtime.batch(), usize::from);
@@ -35,24 +38,35 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     }
     let mut builder = IndexBuilder::new(bundle.space(), bundle.dimension())?;
 
+    let texts = std::mem::take(&mut captions.texts);
+    let lines = std::mem::take(&mut captions.lines);
     let embedding = bar("embedding captions", texts.len());
-    for batch in texts.chunks(batch) {
-        let vectors = tower.encode_texts(batch).with_context(|| format!("captions {batch:?}"))?;
-        for (text, vector) in batch.iter().zip(&vectors) {
+    for (texts, lines) in texts.chunks(batch).zip(lines.chunks(batch)) {
+        let mut rows: Vec<(&str, u64)> =
+            texts.iter().map(String::as_str).zip(lines.iter().copied()).collect();
+        let vectors = encode(&mut tower, &mut rows, &mut |line| {
+            captions.leave_out(SkippedRow { line, fault: CaptionFault::NoTokens });
+        })?;
+        for ((text, _), vector) in rows.iter().zip(&vectors) {
             builder.push(text, vector, None)?;
         }
-        embedding.inc(batch.len() as u64);
+        embedding.inc(texts.len() as u64);
     }
     embedding.finish();
     drop(tower);
+    if builder.n_entries() == 0 {
+        let (path, first) = (args.captions.clone(), captions.skipped.first().copied());
+        bail!(IndexError::NoCaptions { path, n_rows: captions.n_skipped, first });
+    }
 
-    let graph = bar("building the graph", texts.len());
+    let graph = bar("building the graph", builder.n_entries());
     builder.write(&args.output, &|done, _| graph.set_position(done as u64))?;
     graph.finish();
 
-    if 0 < n_skipped {
-        output::complain(&format!("{}: {n_skipped} rows left out:", args.captions.display()));
-        for row in &skipped {
+    if 0 < captions.n_skipped {
+        let (path, n) = (args.captions.display(), captions.n_skipped);
+        output::complain(&format!("{path}: {n} rows left out:"));
+        for row in &captions.skipped {
             output::complain(&format!("    {row}"));
         }
     }
@@ -63,6 +77,31 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
         info.n_entries,
         size(info.file_bytes),
     ))
+}
+
+/// The embeddings of `rows`, captions with their lines. Those without a token leave `rows`, and
+/// `leave_out` is told their lines.
+fn encode(
+    tower: &mut TextTower,
+    rows: &mut Vec<(&str, u64)>,
+    leave_out: &mut dyn FnMut(u64),
+) -> anyhow::Result<Vec<Embedding>> {
+    loop {
+        let texts: Vec<&str> = rows.iter().map(|it| it.0).collect();
+        // All are made tokens before the model runs, so what is repeated is little.
+        let error = match tower.encode_texts(&texts) {
+            Ok(vectors) => return Ok(vectors),
+            Err(error) => error,
+        };
+        let place = match &error {
+            EncoderError::EmptyText { text } => texts.iter().position(|it| it == text),
+            _ => None,
+        };
+        let Some(place) = place else {
+            return Err(error).with_context(|| format!("captions {texts:?}"));
+        };
+        leave_out(rows.remove(place).1);
+    }
 }
 
 /// Only an index may be replaced: not the captions by a slip, and nothing that is no file.
