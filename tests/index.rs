@@ -108,3 +108,14 @@ fn a_caption_without_tokens_is_left_out_like_other_faulty_rows() {
     );
     assert!(!dir.path().join("none.lidx").exists());
 }
+
+#[test]
+fn a_folder_that_cannot_be_written_is_found_before_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let captions = dir.path().join("captions.tsv");
+    fs::write(&captions, "a cat\n").unwrap();
+    // Nobody, not even root, makes files there; and no model is opened before that is told.
+    let args = ["--output", "/proc/captions.lidx", "--model", "no/model"];
+    let built = run(&[&["index", "build", captions.to_str().unwrap()], &args[..]].concat());
+    built.failed(1, &["cannot write /proc/captions.lidx"]);
+}

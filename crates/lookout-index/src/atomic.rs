@@ -14,23 +14,32 @@ pub(crate) fn write_atomically(
     path: &Path,
     body: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(it) if !it.as_os_str().is_empty() => it,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".lookout-")
-        .suffix(".tmp")
-        // The service reads as another user than the one who builds.
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)?;
+    let mut temporary = temporary(path)?;
     let mut writer = BufWriter::new(temporary.as_file_mut());
     body(&mut writer)?;
     writer.flush()?;
     drop(writer);
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|it| it.error)?;
-    File::open(folder)?.sync_all()
+    File::open(folder(path))?.sync_all()
+}
+
+/// Makes the temporary file that [`write_atomically`] begins with, and removes it.
+pub(crate) fn try_write(path: &Path) -> io::Result<()> {
+    temporary(path)?.close()
+}
+
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .prefix(".lookout-")
+        .suffix(".tmp")
+        // The service reads as another user than the one who builds.
+        .permissions(Permissions::from_mode(0o644))
+        .tempfile_in(folder(path))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

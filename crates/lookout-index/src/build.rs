@@ -7,7 +7,7 @@ use lookout_core::Embedding;
 use sha2::{Digest, Sha256};
 
 use crate::IndexError;
-use crate::atomic::write_atomically;
+use crate::atomic::{try_write, write_atomically};
 use crate::captions::check_text;
 use crate::format::{
     Header, MAX_DIMENSION, MAX_ENTRIES, SCALE_BYTES, Section, SectionRow, is_space_id,
@@ -93,6 +93,12 @@ impl IndexBuilder {
         }
         self.texts.push(text.into());
         Ok(())
+    }
+
+    /// Errs when no index can be written to `path`, as far as that can be known beforehand. Nothing
+    /// is changed.
+    pub fn check_output(path: &Path) -> Result<(), IndexError> {
+        try_write(path).map_err(|source| IndexError::Write { path: path.to_path_buf(), source })
     }
 
     /// Builds the graph and writes the index to `path`, whole or not at all; a file that stands

@@ -26,6 +26,7 @@ fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
     if !folder.unwrap_or(Path::new(".")).is_dir() {
         bail!("{}: the folder of the output does not exist", args.output.display());
     }
+    IndexBuilder::check_output(&args.output)?;
     let mut captions = read_captions(&args.captions)?;
     let bundle = Bundle::open(&assets::model_dir(args.model.model.as_deref())?)?;
     let runtime = engine::open(args.device.device)?;
