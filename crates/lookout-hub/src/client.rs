@@ -14,6 +14,8 @@ use crate::{Endpoint, HubError, Token};
 const MAX_REDIRECTS: usize = 5;
 /// The least rate of an answer on the whole, in bytes a second, after a stall's worth of patience.
 const MIN_RATE: u64 = 16 << 10;
+/// What a small answer may take the time of, in bytes: the usual ones are less.
+const SMALL_BYTES: u64 = 256 << 10;
 
 /// How long a hub may keep us waiting.
 #[derive(Clone, Copy, Debug)]
@@ -179,14 +181,15 @@ impl Hub {
         Ok(Reply { url, status, headers: head.headers, body })
     }
 
-    /// A whole answer of at most `limit` bytes.
+    /// A whole answer of at most `limit` bytes. It is waited for without a word to the user, so it
+    /// has no more time than a small one may take, whatever `limit` is.
     pub(crate) fn get_small(
         &self,
         url: &str,
         span: Option<Span>,
         limit: u64,
     ) -> Result<(Reply, Vec<u8>), HubError> {
-        let mut reply = self.get(url, span, limit)?;
+        let mut reply = self.get(url, span, limit.min(SMALL_BYTES))?;
         let bytes = reply.body.with_config().limit(limit).read_to_vec();
         let bytes = bytes.map_err(|source| match source {
             ureq::Error::BodyExceedsLimit(_) => HubError::Answer {
