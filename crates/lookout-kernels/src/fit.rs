@@ -13,7 +13,7 @@ const LANE: f32 = 32_767.0;
 /// What a weight's error costs beside an activation's. A row's mean square is some 1/64 of its
 /// range squared. Activations err differently in each row, and much of that averages out; a
 /// weight errs alike in all, so it counts 16 times as much. On the starter's pictures, factors
-/// from 1/16 to 1 do as well; 1/64 loses ten times as much.
+/// from 1/16 to 1 do about as well; 1/64 loses three times as much.
 const WEIGHT_ERROR: f32 = 0.25;
 
 /// Layers of so many inputs have 11 bits. Their outputs are sums of few products, whose errors
