@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use sha1::Sha1;
@@ -40,8 +39,6 @@ pub(crate) enum Break {
     Close,
     /// The connection stays, and nothing more comes.
     Stall,
-    /// The rest comes byte by byte, with this between.
-    Drip(Duration),
 }
 
 impl Answer {
@@ -132,14 +129,6 @@ impl FakeHub {
         // The other side may have gone, as a test wants it to.
         let is_sent = stream.write_all(head.as_bytes()).is_ok()
             && stream.write_all(&answer.body[..end]).is_ok();
-        if let Some((_, Break::Drip(pause))) = answer.breaks {
-            for byte in &answer.body[end..] {
-                thread::sleep(pause);
-                if stream.write_all(&[*byte]).is_err() {
-                    return;
-                }
-            }
-        }
         let mut state = self.state.lock().unwrap();
         if is_sent {
             *state.sent.entry(request.path).or_default() += end;

@@ -17,6 +17,11 @@ const MIN_RATE: u64 = 16 << 10;
 /// What a small answer may take the time of, in bytes: the usual ones are less.
 const SMALL_BYTES: u64 = 256 << 10;
 
+/// What an answer of so many bytes may take.
+fn patience(stall: Duration, expected_bytes: u64) -> Duration {
+    stall.saturating_add(Duration::from_secs(expected_bytes / MIN_RATE))
+}
+
 /// How long a hub may keep us waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
@@ -123,7 +128,7 @@ impl Hub {
         expected_bytes: u64,
     ) -> Result<Reply, HubError> {
         let mut url = url.to_owned();
-        let patience = self.stall.saturating_add(Duration::from_secs(expected_bytes / MIN_RATE));
+        let patience = patience(self.stall, expected_bytes);
         for _ in 0..=MAX_REDIRECTS {
             let Some(origin) = Origin::of(&url) else {
                 return Err(redirect(&shown(&self.endpoint, &url), "an HTTP address", &url));
@@ -241,4 +246,16 @@ fn shown(endpoint: &Endpoint, url: &str) -> String {
 /// An address without what may be a secret.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hub_that_drips_a_small_answer_is_left_soon() {
+        let stall = Timeouts::default().stall;
+        assert_eq!(patience(stall, SMALL_BYTES), stall + Duration::from_secs(16));
+        assert_eq!(patience(stall, 1 << 30), stall + Duration::from_secs(65_536));
+    }
 }
