@@ -1,7 +1,7 @@
 //! Activations, as they are folded into the kernel before them.
 
 use crate::isa::{Isa, per_isa};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Math};
 
 /// A function applied to each output.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +37,7 @@ impl Activation {
 
     /// Applies the function to one vector.
     #[inline(always)]
-    pub(crate) unsafe fn on<V: Lanes>(self, x: V) -> V {
+    pub(crate) unsafe fn on<V: Math>(self, x: V) -> V {
         // SAFETY: the caller vouches for the instruction set.
         unsafe {
             match self {
@@ -82,12 +82,13 @@ unsafe fn apply<V: Lanes>(values: *mut f32, len: usize, activation: Activation) 
     }
 }
 
-/// e to the x, within 2 units in the last place; x is held within -87 to 88.
+/// e to the x, within 2 units in the last place; x is held within -87 to 88, and what is no number
+/// stays none.
 #[inline(always)]
-pub(crate) unsafe fn exp<V: Lanes>(x: V) -> V {
+pub(crate) unsafe fn exp<V: Math>(x: V) -> V {
     // SAFETY: the caller vouches for the instruction set.
     unsafe {
-        let x = x.max(V::splat(-87.0)).min(V::splat(88.0));
+        let x = V::splat(88.0).min(V::splat(-87.0).max(x));
         // x = n ln 2 + r with |r| <= ln(2) / 2; ln 2 in two parts keeps r exact.
         let n = x.mul(V::splat(core::f32::consts::LOG2_E)).round();
         let r = n.mul_add(V::splat(-0.693_359_4), x);
@@ -106,18 +107,19 @@ pub(crate) unsafe fn exp<V: Lanes>(x: V) -> V {
 
 /// 1 / (1 + e^-x).
 #[inline(always)]
-unsafe fn sigmoid<V: Lanes>(x: V) -> V {
+unsafe fn sigmoid<V: Math>(x: V) -> V {
     // SAFETY: the caller vouches for the instruction set.
-    unsafe { V::splat(1.0).div(exp(V::splat(0.0).sub(x)).add(V::splat(1.0))) }
+    unsafe { exp(V::splat(0.0).sub(x)).add(V::splat(1.0)).recip() }
 }
 
 /// The error function by Abramowitz and Stegun 7.1.26, absolute error below 2e-7.
 #[inline(always)]
-unsafe fn erf<V: Lanes>(x: V) -> V {
+unsafe fn erf<V: Math>(x: V) -> V {
     // SAFETY: the caller vouches for the instruction set.
     unsafe {
-        let size = x.abs();
-        let t = V::splat(1.0).div(size.mul_add(V::splat(0.327_591_1), V::splat(1.0)));
+        // At 8 it is 1 to the last bit.
+        let size = V::splat(8.0).min(x.abs());
+        let t = size.mul_add(V::splat(0.327_591_1), V::splat(1.0)).recip();
         let p = V::splat(1.061_405_4);
         let p = p.mul_add(t, V::splat(-1.453_152));
         let p = p.mul_add(t, V::splat(1.421_413_8));

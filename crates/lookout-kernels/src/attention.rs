@@ -3,10 +3,12 @@
 
 use crate::activation::exp;
 use crate::isa::{Isa, per_isa};
-use crate::lanes::Lanes;
+use crate::lanes::{Lanes, Pack};
 
-/// Rows that are worked on together.
-pub(crate) const ROWS: usize = 6;
+/// Queries that are worked on together: as many as there are registers for their sums.
+const QUERIES: usize = 6;
+/// The same for the set that has twice as many.
+const QUERIES_512: usize = 10;
 
 /// Shape of the heads in a row: entry `channel` of head `head` stands at `head · dim + channel`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +74,9 @@ impl Attention {
         }
         // As wide as any instruction set's block of keys.
         let padded = n_keys.next_multiple_of(32);
-        self.keys.resize(padded * self.heads.dim, 0.0);
-        self.values.resize(n_keys * self.heads.dim, 0.0);
-        self.scores.resize(padded * ROWS, 0.0);
+        let scratch_keys = room(&mut self.keys, padded * self.heads.dim);
+        let scratch_values = room(&mut self.values, n_keys * self.heads.dim);
+        let scores = room(&mut self.scores, padded * QUERIES_512);
         for head in 0..self.heads.n {
             let at = head * self.heads.dim;
             let part = Head {
@@ -95,14 +97,22 @@ impl Attention {
                 head_isa(
                     self.isa,
                     &part,
-                    self.keys.as_mut_ptr(),
-                    self.values.as_mut_ptr(),
-                    self.scores.as_mut_ptr(),
+                    scratch_keys,
+                    scratch_values,
+                    scores,
                     out[at..].as_mut_ptr(),
                 );
             }
         }
     }
+}
+
+/// Room for `len` entries, from the beginning of a cache line on.
+fn room(buffer: &mut Vec<f32>, len: usize) -> *mut f32 {
+    const LINE: usize = 16;
+    buffer.resize(len + LINE, 0.0);
+    let start = buffer.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    buffer[start..].as_mut_ptr()
 }
 
 /// One head: pointers to its first entry, rows `stride` entries apart.
@@ -133,6 +143,24 @@ unsafe fn attend<V: Lanes>(
 ) {
     // SAFETY: the caller vouches for the shapes.
     unsafe {
+        if V::LEN == 16 {
+            attend_by::<V, QUERIES_512>(head, keys, values, scores, out);
+        } else {
+            attend_by::<V, QUERIES>(head, keys, values, scores, out);
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn attend_by<V: Lanes, const ROWS: usize>(
+    head: &Head,
+    keys: *mut f32,
+    values: *mut f32,
+    scores: *mut f32,
+    out: *mut f32,
+) {
+    // SAFETY: the caller vouches for the shapes.
+    unsafe {
         let block = 2 * V::LEN;
         let padded = head.n_keys.next_multiple_of(block);
         transpose(head, keys, block);
@@ -146,7 +174,8 @@ unsafe fn attend<V: Lanes>(
             }
             let scale = V::splat(head.scale);
             for at in (0..padded).step_by(block) {
-                let sums = product::<V, 2>(&queries, keys.add(at * head.dim), block, head.dim);
+                let sums =
+                    product::<V, 2, ROWS>(&queries, keys.add(at * head.dim), block, head.dim);
                 for (row, [left, right]) in sums.into_iter().enumerate() {
                     let to = scores.add(row * padded + at);
                     left.mul(scale).store(to);
@@ -165,15 +194,19 @@ unsafe fn attend<V: Lanes>(
             }
             let mut at = 0;
             while at + block <= head.dim {
-                combine::<V, 2>(head, values, &block_rows, at, out);
+                combine::<V, 2, ROWS>(head, values, &block_rows, at, out);
                 at += block;
             }
             while at + V::LEN <= head.dim {
-                combine::<V, 1>(head, values, &block_rows, at, out);
+                combine::<V, 1, ROWS>(head, values, &block_rows, at, out);
                 at += V::LEN;
             }
+            while at + V::Half::LEN <= head.dim {
+                combine::<V::Half, 1, ROWS>(head, values, &block_rows, at, out);
+                at += V::Half::LEN;
+            }
             while at < head.dim {
-                combine::<f32, 1>(head, values, &block_rows, at, out);
+                combine::<f32, 1, ROWS>(head, values, &block_rows, at, out);
                 at += 1;
             }
         }
@@ -205,22 +238,45 @@ unsafe fn transpose(head: &Head, to: *mut f32, block: usize) {
 #[inline(always)]
 unsafe fn gather<V: Lanes>(head: &Head, to: *mut f32) {
     let mut at = 0;
-    while at < head.dim {
-        let width = [2 * V::LEN, V::LEN, 1].into_iter().find(|it| at + it <= head.dim).unwrap_or(1);
-        for key in 0..head.n_keys {
-            // SAFETY: the caller vouches for room for `n_keys` rows of `dim` channels.
+    // SAFETY: the caller vouches for room for `n_keys` rows of `dim` channels.
+    unsafe {
+        while at + 2 * V::LEN <= head.dim {
+            gather_block::<V, 2>(head, at, to);
+            at += 2 * V::LEN;
+        }
+        while at + V::LEN <= head.dim {
+            gather_block::<V, 1>(head, at, to);
+            at += V::LEN;
+        }
+        while at + V::Half::LEN <= head.dim {
+            gather_block::<V::Half, 1>(head, at, to);
+            at += V::Half::LEN;
+        }
+        while at < head.dim {
+            gather_block::<f32, 1>(head, at, to);
+            at += 1;
+        }
+    }
+}
+
+/// `COLUMNS` vectors from channel `at` on.
+#[inline(always)]
+unsafe fn gather_block<V: Lanes, const COLUMNS: usize>(head: &Head, at: usize, to: *mut f32) {
+    for key in 0..head.n_keys {
+        for column in 0..COLUMNS {
+            // SAFETY: the caller vouches for the channels of each key.
             unsafe {
-                let from = head.values.add(key * head.stride + at);
-                to.add(at * head.n_keys + key * width).copy_from_nonoverlapping(from, width);
+                let from = head.values.add(key * head.stride + at + column * V::LEN);
+                let to = to.add(at * head.n_keys + (key * COLUMNS + column) * V::LEN);
+                V::load(from).store(to);
             }
         }
-        at += width;
     }
 }
 
 /// Rows of `n` entries times `n` rows of `COLUMNS` vectors, `stride` entries apart.
 #[inline(always)]
-unsafe fn product<V: Lanes, const COLUMNS: usize>(
+unsafe fn product<V: Lanes, const COLUMNS: usize, const ROWS: usize>(
     rows: &[*const f32; ROWS],
     right: *const f32,
     stride: usize,
@@ -236,7 +292,7 @@ unsafe fn product<V: Lanes, const COLUMNS: usize>(
 
 /// Adds the same to `sums`; rows of `n` entries times `n` rows of `COLUMNS` vectors, `stride` entries apart.
 #[inline(always)]
-pub(crate) unsafe fn add_product<V: Lanes, const COLUMNS: usize>(
+pub(crate) unsafe fn add_product<V: Lanes, const COLUMNS: usize, const ROWS: usize>(
     sums: &mut [[V; COLUMNS]; ROWS],
     rows: &[*const f32; ROWS],
     right: *const f32,
@@ -274,43 +330,48 @@ unsafe fn mask_row(head: &Head, query: usize, scores: *mut f32) {
     }
 }
 
-/// Replaces scores by e^(score − greatest); gives their sum.
+/// Vectors of scores that are worked on side by side.
+const ABREAST: usize = 4;
+
+/// Replaces scores by e^(score − greatest); gives their sum. There is room for whole vectors.
 #[inline(always)]
 unsafe fn soften<V: Lanes>(scores: *mut f32, n: usize) -> f32 {
-    // SAFETY: every access lies within `n`.
+    // SAFETY: every access lies within the whole vectors.
     unsafe {
+        // What is beyond the last score weighs nothing.
+        for at in n..n.next_multiple_of(V::LEN) {
+            scores.add(at).write(f32::NEG_INFINITY);
+        }
         let mut most = V::splat(f32::NEG_INFINITY);
-        let mut at = 0;
-        while at + V::LEN <= n {
+        for at in (0..n).step_by(V::LEN) {
             most = most.max(V::load(scores.add(at)));
-            at += V::LEN;
         }
-        let mut greatest = most.largest();
-        while at < n {
-            greatest = greatest.max(scores.add(at).read());
-            at += 1;
-        }
+        let greatest = V::splat(most.largest());
         let mut sum = V::splat(0.0);
-        at = 0;
-        while at + V::LEN <= n {
-            let share = exp(V::load(scores.add(at)).sub(V::splat(greatest)));
+        let mut at = 0;
+        while at + ABREAST * V::LEN <= n {
+            let mut shares = Pack([greatest; ABREAST]);
+            for (i, share) in shares.0.iter_mut().enumerate() {
+                *share = V::load(scores.add(at + i * V::LEN)).sub(greatest);
+            }
+            for (i, share) in exp(shares).0.into_iter().enumerate() {
+                share.store(scores.add(at + i * V::LEN));
+                sum = sum.add(share);
+            }
+            at += ABREAST * V::LEN;
+        }
+        while at < n {
+            let share = exp(V::load(scores.add(at)).sub(greatest));
             share.store(scores.add(at));
             sum = sum.add(share);
             at += V::LEN;
         }
-        let mut total = sum.sum();
-        while at < n {
-            let share = exp(scores.add(at).read() - greatest);
-            scores.add(at).write(share);
-            total += share;
-            at += 1;
-        }
-        total
+        sum.sum()
     }
 }
 
 /// Query rows from `first` on, with e^score of each key and what these must be divided by.
-struct Block {
+struct Block<const ROWS: usize> {
     weights: [*const f32; ROWS],
     /// 1 / the sum of a row's weights.
     shares: [f32; ROWS],
@@ -319,16 +380,16 @@ struct Block {
 }
 
 #[inline(always)]
-unsafe fn combine<V: Lanes, const COLUMNS: usize>(
+unsafe fn combine<V: Lanes, const COLUMNS: usize, const ROWS: usize>(
     head: &Head,
     values: *const f32,
-    block: &Block,
+    block: &Block<ROWS>,
     at: usize,
     out: *mut f32,
 ) {
     // SAFETY: the caller vouches for `COLUMNS` vectors at `at` in every row.
     unsafe {
-        let sums = product::<V, COLUMNS>(
+        let sums = product::<V, COLUMNS, ROWS>(
             &block.weights,
             values.add(at * head.n_keys),
             COLUMNS * V::LEN,
@@ -428,6 +489,25 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_hidden() {
+        let heads = Heads { n: 1, dim: 16 };
+        for isa in Isa::available() {
+            let mut attention = Attention::new(isa, heads, 1.0);
+            // More keys than are softened together, and some over.
+            let good = vec![0.5; 150 * heads.dim];
+            let mut bad = good.clone();
+            bad[77 * heads.dim + 3] = f32::NAN;
+            let mut out = vec![0.0; good.len()];
+            attention.run(&bad, &good, &good, None, &mut out);
+            for (query, row) in out.chunks_exact(heads.dim).enumerate() {
+                assert_eq!(row.iter().all(|it| it.is_nan()), query == 77, "{isa}: query {query}");
+            }
+            attention.run(&good, &bad, &good, None, &mut out);
+            assert!(out.iter().all(|it| it.is_nan()), "{isa}: a key");
         }
     }
 }

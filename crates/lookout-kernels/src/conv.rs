@@ -1,7 +1,7 @@
 //! Convolutions over pictures whose channels lie together (NHWC).
 
 use crate::activation::Activation;
-use crate::attention::{ROWS, add_product};
+use crate::attention::add_product;
 use crate::isa::{Isa, per_isa};
 use crate::lanes::Lanes;
 use crate::quantize::{Rows, width};
@@ -92,7 +92,7 @@ impl Patches {
         assert_eq!(picture.len(), shape.len(), "entries of the picture");
         let window = self.window;
         self.picture.resize(1, shape.len(), weights);
-        self.picture.fill(0, picture);
+        self.picture.fill(picture, 1);
         rows.resize(window.n_out(), window.n_positions() * channels, weights);
         rows.scales.fill(self.picture.scales[0]);
         rows.zeros.fill(self.picture.zeros[0]);
@@ -381,6 +381,10 @@ unsafe fn edge<V: Lanes>(row: &DepthwiseRow, channels: std::ops::Range<usize>, x
             edge_of::<V, 1>(row, at, x);
             at += V::LEN;
         }
+        while at + V::Half::LEN <= channels.end {
+            edge_of::<V::Half, 1>(row, at, x);
+            at += V::Half::LEN;
+        }
         while at < channels.end {
             edge_of::<f32, 1>(row, at, x);
             at += 1;
@@ -490,6 +494,9 @@ struct FloatRow<'a> {
 
 per_isa! { unsafe fn pixels_isa = pixels(row: &FloatRow<'_>) }
 
+/// Pixels that share the weights.
+const PIXELS: usize = 6;
+
 #[inline(always)]
 unsafe fn pixels<V: Lanes>(row: &FloatRow<'_>) {
     let (start, end) = row.source.inner;
@@ -499,7 +506,7 @@ unsafe fn pixels<V: Lanes>(row: &FloatRow<'_>) {
     unsafe {
         while x < row.window.out[1] {
             // Pixels at an edge go one by one.
-            let n = if x < start || end <= x { 1 } else { ROWS.min(end - x) };
+            let n = if x < start || end <= x { 1 } else { PIXELS.min(end - x) };
             let mut at = 0;
             while at + 2 * V::LEN <= n_outputs {
                 outputs::<V, 2>(row, x, n, at);
@@ -508,6 +515,10 @@ unsafe fn pixels<V: Lanes>(row: &FloatRow<'_>) {
             while at + V::LEN <= n_outputs {
                 outputs::<V, 1>(row, x, n, at);
                 at += V::LEN;
+            }
+            while at + V::Half::LEN <= n_outputs {
+                outputs::<V::Half, 1>(row, x, n, at);
+                at += V::Half::LEN;
             }
             while at < n_outputs {
                 outputs::<f32, 1>(row, x, n, at);
@@ -537,15 +548,15 @@ unsafe fn outputs<V: Lanes, const COLUMNS: usize>(
         for (column, bias) in bias.iter_mut().enumerate() {
             *bias = V::load(conv.bias.as_ptr().add(at + column * V::LEN));
         }
-        let mut sums = [bias; ROWS];
+        let mut sums = [bias; PIXELS];
         for down in source.down.0..source.down.1 {
             // Where there are fewer pixels the last is computed again and dropped.
-            let pixels: [*const f32; ROWS] =
+            let pixels: [*const f32; PIXELS] =
                 std::array::from_fn(|i| source.at(window, channels, x + i.min(n - 1), down, left));
             let position = down * window.size[1] + left;
             let weights = conv.weights.as_ptr().add(position * channels * n_outputs + at);
             let n_inputs = (right - left) * channels;
-            add_product::<V, COLUMNS>(&mut sums, &pixels, weights, n_outputs, n_inputs);
+            add_product::<V, COLUMNS, PIXELS>(&mut sums, &pixels, weights, n_outputs, n_inputs);
         }
         for (i, sums) in sums.into_iter().enumerate().take(n) {
             for (column, sum) in sums.into_iter().enumerate() {

@@ -9,6 +9,9 @@ pub(crate) const K_STEP: usize = 8;
 /// There are at least this many rows beyond the last full tile, so that no kernel has one either.
 pub(crate) const MAX_TILE_ROWS: usize = 16;
 
+/// Entries of pixels that share a scale, where a pixel has fewer.
+const SCALE_ENTRIES: usize = 256;
+
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
 /// numbers from 0 to as many as the layer's kernel has room for ([`Weights::steps`]). A row's steps
 /// reach from its least to its greatest entry, 0 among them, which is exact.
@@ -46,10 +49,21 @@ impl Rows {
     /// left out. An entry that is infinite or no number makes the row's outputs so rather than
     /// wrong.
     pub fn quantize(&mut self, values: &[f32], weights: &Weights) {
+        self.quantize_by(values, weights, 1);
+    }
+
+    /// The same for the pixels of one picture: neighbours share a scale where they have few
+    /// channels, since to find one costs as much as to quantize a hundred entries.
+    pub fn quantize_pixels(&mut self, values: &[f32], weights: &Weights) {
+        let n_alike = SCALE_ENTRIES.checked_div(weights.n_inputs()).unwrap_or(0).max(1);
+        self.quantize_by(values, weights, n_alike);
+    }
+
+    fn quantize_by(&mut self, values: &[f32], weights: &Weights, n_alike: usize) {
         let n_channels = weights.n_inputs();
         let n_rows = values.len().checked_div(n_channels).unwrap_or(0);
         self.resize(n_rows, n_channels, weights);
-        self.fill(0, &values[..n_rows * n_channels]);
+        self.fill(&values[..n_rows * n_channels], n_alike);
     }
 
     /// Makes room for `n_rows` rows of `n_channels` entries, to be filled by [`Self::fill`], in
@@ -64,20 +78,21 @@ impl Rows {
         self.zeros.resize(padded, 0.0);
     }
 
-    /// Quantizes whole rows into place, from row `first` on.
-    pub(crate) fn fill(&mut self, first: usize, values: &[f32]) {
+    /// Quantizes whole rows into place, of which `n_alike` at a time share a scale.
+    pub(crate) fn fill(&mut self, values: &[f32], n_alike: usize) {
         let n = values.len().checked_div(self.n_channels).unwrap_or(0);
         let stride = self.stride();
-        let bytes = &mut self.bytes[first * stride..(first + n) * stride];
-        let scales = &mut self.scales[first..first + n];
-        let zeros = &mut self.zeros[first..first + n];
+        let bytes = &mut self.bytes[..n * stride];
+        let scales = &mut self.scales[..n];
+        let zeros = &mut self.zeros[..n];
         // SAFETY: each of the `n` rows reads `n_channels` of the values and writes as many bytes
         // of its `stride`, which is no less.
         unsafe {
             quantize_rows(
-                self.isa,
+                self.isa.for_entries(self.n_channels),
                 values.as_ptr(),
                 n,
+                n_alike,
                 self.n_channels,
                 stride,
                 width(self.isa),
@@ -152,7 +167,7 @@ const SHIFT: u8 = if cfg!(target_arch = "aarch64") { 127 } else { 0 };
 per_isa! {
     #[expect(clippy::too_many_arguments, reason = "raw parts of slices")]
     unsafe fn quantize_rows = rows(
-        from: *const f32, n: usize, k: usize, stride: usize, width: usize, steps: f32,
+        from: *const f32, n: usize, n_alike: usize, k: usize, stride: usize, width: usize, steps: f32,
         to: *mut u8, scales: *mut f32, zeros: *mut f32,
     )
 }
@@ -162,6 +177,7 @@ per_isa! {
 unsafe fn rows<V: Lanes>(
     from: *const f32,
     n: usize,
+    n_alike: usize,
     k: usize,
     stride: usize,
     width: usize,
@@ -170,22 +186,30 @@ unsafe fn rows<V: Lanes>(
     scales: *mut f32,
     zeros: *mut f32,
 ) {
-    for row in 0..n {
-        // SAFETY: the caller's buffers hold `n` rows, of `k` floats and of `stride` bytes.
+    for first in (0..n).step_by(n_alike) {
+        let n = n_alike.min(n - first);
+        // SAFETY: the caller's buffers hold the rows, of `k` floats and of `stride` bytes.
         unsafe {
-            let from = from.add(row * k);
-            let to = to.add(row * stride);
-            let (low, high) = range::<V>(from, k);
+            let from = from.add(first * k);
+            let to = to.add(first * stride);
+            let (low, high) = range::<V>(from, n * k);
             let scale = (high - low) / steps;
             let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
             let zero = (-low * inverse).round_ties_even().min(steps);
-            scales.add(row).write(scale);
-            zeros.add(row).write(zero);
-            let map = [inverse, zero, steps];
-            if width == 2 {
-                each::<V, 2>(from, k, map, to);
-            } else {
-                each::<V, 1>(from, k, map, to);
+            for row in first..first + n {
+                scales.add(row).write(scale);
+                zeros.add(row).write(zero);
+            }
+            // Rows without padding are as good as one.
+            let (n, k) = if k * width == stride { (1, n * k) } else { (n, k) };
+            for row in 0..n {
+                let (from, to) = (from.add(row * k), to.add(row * stride));
+                let map = [inverse, zero, steps];
+                if width == 2 {
+                    each::<V, 2>(from, k, map, to);
+                } else {
+                    each::<V, 1>(from, k, map, to);
+                }
             }
         }
     }
@@ -198,16 +222,33 @@ unsafe fn each<V: Lanes, const WIDTH: usize>(
     map: [f32; 3],
     to: *mut u8,
 ) {
-    let mut at = 0;
     // SAFETY: every access lies within `k` entries of their width.
     unsafe {
-        while at + V::LEN <= k {
-            quantize_at::<V, WIDTH>(from.add(at), map, to.add(at * WIDTH));
-            at += V::LEN;
+        if k < V::LEN {
+            for at in 0..k {
+                quantize_at::<f32, WIDTH>(from.add(at), map, to.add(at * WIDTH));
+            }
+            return;
         }
-        while at < k {
-            quantize_at::<f32, WIDTH>(from.add(at), map, to.add(at * WIDTH));
-            at += 1;
+        let mut at = 0;
+        let [inverse, zero, steps] = [V::splat(map[0]), V::splat(map[1]), V::splat(map[2])];
+        while at + 4 * V::LEN <= k {
+            let mut four = [zero; 4];
+            for (i, step) in four.iter_mut().enumerate() {
+                let value = V::load(from.add(at + i * V::LEN));
+                *step = value.mul_add(inverse, zero).min(steps);
+            }
+            if WIDTH == 2 {
+                V::store_words_of(four, to.add(at * 2));
+            } else {
+                V::store_bytes_of(four, to.add(at), SHIFT);
+            }
+            at += 4 * V::LEN;
+        }
+        // The last vector begins earlier rather than leave entries over.
+        for at in (at..k).step_by(V::LEN) {
+            let at = at.min(k - V::LEN);
+            quantize_at::<V, WIDTH>(from.add(at), map, to.add(at * WIDTH));
         }
     }
 }
@@ -232,30 +273,70 @@ unsafe fn quantize_at<V: Lanes, const WIDTH: usize>(
 unsafe fn range<V: Lanes>(from: *const f32, k: usize) -> (f32, f32) {
     // SAFETY: every access lies within `k`.
     unsafe {
-        let zero = V::splat(0.0);
-        let (mut low, mut high, mut sum) = ([zero; 2], [zero; 2], [zero; 2]);
-        let mut at = 0;
-        while at + 2 * V::LEN <= k {
-            for i in 0..2 {
-                let value = V::load(from.add(at + i * V::LEN));
-                low[i] = low[i].min(value);
-                high[i] = high[i].max(value);
-                sum[i] = sum[i].add(value);
+        if k < V::LEN {
+            let mut all = Range::<f32>::zero();
+            for at in 0..k {
+                all.include(from.add(at));
             }
-            at += 2 * V::LEN;
+            return all.ends();
         }
-        let mut least = -zero.sub(low[0].min(low[1])).largest();
-        let mut greatest = high[0].max(high[1]).largest();
-        let mut sum = sum[0].add(sum[1]).sum();
-        while at < k {
-            let value = from.add(at).read();
-            least = least.min(value);
-            greatest = greatest.max(value);
-            sum += value;
-            at += 1;
+        let last = k - V::LEN;
+        let (mut even, mut odd) = (Range::<V>::zero(), Range::<V>::zero());
+        for at in (0..k).step_by(2 * V::LEN) {
+            even.include(from.add(at.min(last)));
+            odd.include(from.add((at + V::LEN).min(last)));
         }
-        // Least and greatest pass over what is no number, a sum does not.
-        if sum.is_nan() { (f32::NAN, f32::NAN) } else { (least, greatest) }
+        even.join(odd).ends()
+    }
+}
+
+/// The least and the greatest of what was included, and 0.
+struct Range<V> {
+    low: V,
+    high: V,
+    /// Least and greatest pass over what is no number, a sum does not.
+    sum: V,
+}
+
+impl<V: Lanes> Range<V> {
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe { Self { low: V::splat(0.0), high: V::splat(0.0), sum: V::splat(0.0) } }
+    }
+
+    #[inline(always)]
+    unsafe fn include(&mut self, from: *const f32) {
+        // SAFETY: the caller vouches for `V::LEN` entries.
+        unsafe {
+            let value = V::load(from);
+            self.low = self.low.min(value);
+            self.high = self.high.max(value);
+            self.sum = self.sum.add(value);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn join(self, other: Self) -> Self {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            Self {
+                low: self.low.min(other.low),
+                high: self.high.max(other.high),
+                sum: self.sum.add(other.sum),
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn ends(self) -> (f32, f32) {
+        // SAFETY: the caller vouches for the instruction set.
+        unsafe {
+            if self.sum.has_nan() {
+                return (f32::NAN, f32::NAN);
+            }
+            (-V::splat(0.0).sub(self.low).largest(), self.high.largest())
+        }
     }
 }
 
@@ -278,11 +359,11 @@ mod tests {
         Weights::pack(isa, &vec![1; n_inputs], crate::Layout::OutputsFirst, &[1.0], None).unwrap()
     }
 
-    /// Entry `at` of the first row, as the kernels understand it.
-    fn value(rows: &Rows, at: usize) -> f32 {
-        let step = rows.step(0, at);
+    /// An entry as the kernels understand it.
+    fn value(rows: &Rows, row: usize, at: usize) -> f32 {
+        let step = rows.step(row, at);
         assert!(step <= i32::from(rows.steps));
-        (step as f32 - rows.zeros[0]) * rows.scales[0]
+        (step as f32 - rows.zeros[row]) * rows.scales[row]
     }
 
     proptest! {
@@ -295,9 +376,35 @@ mod tests {
                 let mut rows = Rows::default();
                 rows.quantize(&values, &layer(isa, values.len()));
                 for (at, x) in values.iter().enumerate() {
-                    let got = value(&rows, at);
+                    let got = value(&rows, 0, at);
                     // The zero is rounded too, so the ends may be off by as much again.
                     prop_assert!((got - x).abs() <= rows.scales[0] * 1.001, "{isa}: {x} as {got}");
+                }
+            }
+        }
+
+        #[test]
+        fn neighbours_of_few_channels_share_the_scale_that_they_need(
+            values in prop::collection::vec(-1e3f32..1e3, 1..2000), n_channels in 1usize..300,
+        ) {
+            let n_alike = (SCALE_ENTRIES / n_channels).max(1);
+            for isa in Isa::available() {
+                let layer = layer(isa, n_channels);
+                let mut rows = Rows::default();
+                rows.quantize_pixels(&values, &layer);
+                prop_assert_eq!(rows.n_rows, values.len() / n_channels);
+                for (row, pixel) in values.chunks_exact(n_channels).enumerate() {
+                    let first = row / n_alike * n_alike;
+                    let end = (first + n_alike).min(rows.n_rows);
+                    let alike = &values[first * n_channels..end * n_channels];
+                    let low = alike.iter().copied().fold(0.0, f32::min);
+                    let high = alike.iter().copied().fold(0.0, f32::max);
+                    prop_assert_eq!(rows.scales[row], (high - low) / f32::from(layer.steps()));
+                    for (at, x) in pixel.iter().enumerate() {
+                        let got = value(&rows, row, at);
+                        let error = (got - x).abs();
+                        prop_assert!(error <= rows.scales[row] * 1.001, "{isa}: {x} as {got}");
+                    }
                 }
             }
         }

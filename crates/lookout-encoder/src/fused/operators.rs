@@ -374,15 +374,15 @@ impl Kernel for Conv {
         let shape = [n, window.out[0], window.out[1], n_outputs];
         ROWS.with_borrow_mut(|rows| {
             into_output(&shape, residual, |output, out| {
-                if window.is_pixel(picture) {
-                    rows.quantize(values, &self.weights);
-                    multiply(rows, &self.weights, self.activation, output, out);
-                    return;
-                }
                 let mut patches = Patches::new(window);
-                let outs = out.chunks_exact_mut(window.out[0] * window.out[1] * n_outputs);
-                for (values, out) in values.chunks_exact(picture.len()).zip(outs) {
-                    patches.quantize(values, picture, &self.weights, rows);
+                let out_len = window.out[0] * window.out[1] * n_outputs;
+                let outs = out.chunks_exact_mut(out_len.max(1));
+                for (values, out) in values.chunks_exact(picture.len().max(1)).zip(outs) {
+                    if window.is_pixel(picture) {
+                        rows.quantize_pixels(values, &self.weights);
+                    } else {
+                        patches.quantize(values, picture, &self.weights, rows);
+                    }
                     multiply(rows, &self.weights, self.activation, output, out);
                 }
             })
