@@ -23,7 +23,8 @@ use crate::EncoderError;
 use crate::error::{LOAD, model_error};
 use crate::onnx::{OnnxFile, check_values};
 use crate::runtime::Signature;
-use crate::runtime::tract::{check_names, check_sizes};
+use crate::runtime::sizes::{check_growth, check_sizes};
+use crate::runtime::tract::check_names;
 use graph::Graph;
 
 /// What to do about a graph that tract refuses.
@@ -52,6 +53,7 @@ pub(crate) fn model(
     layout::layout(&mut graph);
     let (proto, operators) = graph.finish(isa)?;
     let model = operators::parse(proto, operators, signature).and_then(|model| {
+        check_growth(&model)?;
         let model = model.into_typed()?;
         check_sizes(&model)?;
         let mut model = model.into_decluttered()?;

@@ -666,3 +666,87 @@ fn what_cannot_be_run_is_told_with_its_place() {
         ),
     ]);
 }
+
+#[test]
+fn constants_do_not_grow_without_measure() {
+    let (huge, large) = (1_000_000_000_000, 2_000_000_000);
+    let single = |name: &str, value: i64| TensorProto { dims: vec![], ..numbers(name, &[value]) };
+    let add = |value: &str| node("Add", &["x", value], "y");
+    let cast = || node("Cast", &["r"], "c").with("to", int(DataType::Float as i64));
+    let case = |name, nodes, initializer| Case::new(name, &[1, 4], nodes, initializer);
+    let range = |from, to, step| vec![single("from", from), single("to", to), single("by", step)];
+    let by_range = || vec![node("Range", &["from", "to", "by"], "r"), cast(), add("c")];
+    let of_shape = |op: &str, inputs: &[&str]| vec![node(op, inputs, "c"), add("c")];
+    let told: &[&str] = &["may have at most 268435456 entries", "got shape [1000000000000"];
+    let told_large: &[&str] = &["may have at most 268435456 entries", "got shape [2000000000"];
+    let long = || floats("long", &[1_000_000, 1]);
+    let flat = || vec![node("Transpose", &["long"], "flat")];
+    check_refusals(&[
+        (case("range", by_range(), range(0, huge, 1)), told),
+        (
+            case("range down", by_range(), range(huge, 0, -1)),
+            &["/place/r/Range", "a step greater than 0, got -1"],
+        ),
+        (
+            case("of shape", of_shape("ConstantOfShape", &["n"]), vec![numbers("n", &[large])]),
+            told_large,
+        ),
+        (
+            case(
+                "expand",
+                of_shape("Expand", &["one", "n"]),
+                vec![few("one", &[1], &[1.0]), numbers("n", &[large, 1])],
+            ),
+            told_large,
+        ),
+        (
+            case(
+                "tile",
+                of_shape("Tile", &["one", "n"]),
+                vec![few("one", &[1], &[1.0]), numbers("n", &[large])],
+            ),
+            told_large,
+        ),
+        (
+            case(
+                "of a computed shape",
+                vec![
+                    node("Shape", &["long"], "s"),
+                    node("Mul", &["s", "s"], "n"),
+                    node("ConstantOfShape", &["n"], "c"),
+                    add("c"),
+                ],
+                vec![long()],
+            ),
+            told,
+        ),
+        (
+            case(
+                "broadcast",
+                [flat(), vec![node("Mul", &["long", "flat"], "c"), add("c")]].concat(),
+                vec![long()],
+            ),
+            &["may have at most 268435456 entries", "got shape [1000000, 1000000]"],
+        ),
+        (
+            case(
+                "within a branch",
+                vec![branch(node("ConstantOfShape", &["n"], "t"), node("Neg", &["x"], "e"))],
+                vec![numbers("n", &[large]), tensor("condition", &[], DataType::Bool, vec![1])],
+            ),
+            told_large,
+        ),
+        (
+            case("a step of nothing", by_range(), range(0, 5, 0)),
+            &["/place/r/Range", "a step greater than 0, got 0"],
+        ),
+    ]);
+    check(&[(
+        case(
+            "a range within measure",
+            vec![node("Range", &["from", "to", "by"], "r"), cast(), add("c")],
+            range(0, 8, 2),
+        ),
+        &[],
+    )]);
+}

@@ -12,7 +12,7 @@ use crate::error::{LOAD, RUN};
 use crate::manifest::Manifest;
 use crate::onnx::{commute, fault, name_nodes};
 use crate::runtime::guard;
-use crate::runtime::tract::check_sizes;
+use crate::runtime::sizes::{check_growth, check_sizes};
 
 /// What to do about a graph that tract refuses.
 const ADVICE: &str = "tract refuses the graph; export the model again with fixed shapes and ONNX's \
@@ -92,6 +92,7 @@ fn optimize(
     for (idx, (_, fact)) in inputs.iter().enumerate() {
         model.set_input_fact(idx, fact.clone().into())?;
     }
+    check_growth(&model)?;
     let model = model.into_typed()?;
     check_sizes(&model)?;
     model.into_optimized()?.into_runnable()

@@ -12,7 +12,7 @@ use tract_onnx::tract_core::internal::{
 use crate::bundle::{BundleEntry, BundleFile};
 use crate::error::{LOAD, model_error};
 use crate::runtime::tract::{self, TractSession};
-use crate::runtime::{Backend, GPU_BATCH, Session, Signature, caught, guard};
+use crate::runtime::{Backend, GPU_BATCH, Session, Signature, caught, guard, sizes};
 use crate::{BoxError, EncoderError};
 
 const ADVICE: &str = "install the NVIDIA driver (580 or later), the CUDA 13 toolkit and cuDNN 9";
@@ -74,5 +74,6 @@ fn read(bytes: Vec<u8>, signature: &Signature) -> TractResult<InferenceModel> {
     let onnx = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     let mut model = onnx.model_for_read(&mut Cursor::new(bytes))?;
     tract::select(&mut model, signature)?;
+    sizes::check_growth(&model)?;
     Ok(model)
 }

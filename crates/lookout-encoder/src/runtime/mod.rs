@@ -9,6 +9,7 @@ mod cpu;
 mod cuda;
 #[cfg(feature = "ort")]
 mod ort;
+pub(crate) mod sizes;
 pub(crate) mod tract;
 
 use std::any::Any;

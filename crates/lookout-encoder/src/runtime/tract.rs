@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::GraphProto;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::ensure;
 use tract_onnx::tract_core::runtime::Runnable;
 
 use crate::EncoderError;
@@ -27,10 +26,6 @@ pub(crate) fn select(model: &mut InferenceModel, signature: &Signature) -> Tract
     }
     Ok(())
 }
-
-/// The most entries of a value: 1 GiB of floats, where the largest value of a large tower has some
-/// millions.
-const MAX_ENTRIES: usize = 1 << 28;
 
 /// The graph, whose nodes are in order, must have the output of `signature`, take its inputs, and
 /// need no others for it.
@@ -65,23 +60,6 @@ pub(crate) fn check_names(
     if !fits {
         let rule = format!("{}, as model.toml says", list(&mut given()));
         return Err(fault(path, "the inputs", rule, list(&mut inputs())));
-    }
-    Ok(())
-}
-
-/// No value may need memory without measure.
-pub(crate) fn check_sizes(model: &TypedModel) -> TractResult<()> {
-    for node in model.nodes() {
-        for fact in &node.outputs {
-            let shape = fact.fact.shape.as_concrete().unwrap_or(&[]);
-            let n = shape.iter().try_fold(1usize, |product, it| product.checked_mul(*it));
-            ensure!(
-                n.is_some_and(|it| it <= MAX_ENTRIES),
-                "what node {:?} ({}) makes may have at most {MAX_ENTRIES} entries, got shape {shape:?}",
-                node.name,
-                node.op.name(),
-            );
-        }
     }
     Ok(())
 }
