@@ -9,7 +9,7 @@ use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, TensorProto};
 
 use super::operators::Operator;
 use crate::EncoderError;
-use crate::onnx::{OnnxFile, Payloads, check_operators, commute, fault, inputs_of, name_nodes};
+use crate::onnx::{OnnxFile, Payloads, commute, fault, inputs_of, name_nodes};
 
 /// A graph being rewritten.
 pub(super) struct Graph {
@@ -364,7 +364,6 @@ impl Graph {
         let mut operators = Vec::new();
         let mut protos = Vec::new();
         let mut used = HashSet::new();
-        let known = tract_onnx::onnx().op_register;
         for node in nodes {
             let proto = match node.kind {
                 Kind::Onnx(proto) => *proto,
@@ -407,9 +406,6 @@ impl Graph {
             }
         }
         graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
-        let is_known = |it: &str| it == Operator::TYPE || known.0.contains_key(it);
-        let advice = "export the model with ONNX's standard operators, or try device \"ort-cpu\"";
-        check_operators(payloads.path(), graph, &is_known, advice)?;
         commute(graph);
         name_nodes(graph);
         Ok((model, operators))

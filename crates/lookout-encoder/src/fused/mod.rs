@@ -21,15 +21,25 @@ use tract_onnx::prelude::*;
 
 use crate::EncoderError;
 use crate::error::{LOAD, model_error};
-use crate::onnx::{OnnxFile, check_values};
+use crate::onnx::{
+    OnnxFile, check_count, check_operators, check_opset, check_values, retain_needed,
+};
 use crate::runtime::Signature;
 use crate::runtime::sizes::{check_growth, check_sizes};
 use crate::runtime::tract::check_names;
 use graph::Graph;
+use operators::Operator;
 
 /// What to do about a graph that tract refuses.
 const ADVICE: &str = "tract refuses the graph; export the model again with fixed shapes and ONNX's \
                       standard operators, or try device \"ort-cpu\"";
+
+/// What to do about an operator that nothing here can run.
+const OPERATOR_ADVICE: &str =
+    "export the model with ONNX's standard operators, or try device \"ort-cpu\"";
+
+/// Operator sets that tract reads. Imports take fewer, since they change what they read.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=25;
 
 /// Reads `onnx` for `signature` into a model that is ready to be made runnable, with kernels of
 /// `isa`.
@@ -40,11 +50,17 @@ pub(crate) fn model(
 ) -> Result<TypedModel, EncoderError> {
     let path = onnx.payloads.path().to_owned();
     let OnnxFile { mut model, payloads } = onnx;
+    check_opset(&path, &model, OPSETS)?;
     if let Some(graph) = &mut model.graph {
         check_values(&path, graph)?;
         check_names(&path, graph, signature)?;
         // What the other outputs need is left out with them.
         graph.output.retain(|it| it.name == signature.output);
+        retain_needed(graph);
+        check_count(&path, graph)?;
+        let known = tract_onnx::onnx().op_register;
+        let is_known = |it: &str| it == Operator::TYPE || known.0.contains_key(it);
+        check_operators(&path, graph, &is_known, OPERATOR_ADVICE)?;
     }
     let mut graph = Graph::new(OnnxFile { model, payloads });
     graph.refuse_reserved()?;

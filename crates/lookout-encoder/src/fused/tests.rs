@@ -750,3 +750,90 @@ fn constants_do_not_grow_without_measure() {
         &[],
     )]);
 }
+
+#[test]
+fn attributes_that_no_layer_can_have_are_named() {
+    let conv = |name: &str, value: AttributeProto| {
+        let nodes = vec![node("Conv", &["x", "w"], "y").with(name, value)];
+        Case::new("convolution", &[1, 2, 6, 6], nodes, vec![floats("w", &[4, 2, 3, 3])])
+    };
+    let pool = |op: &str, name: &str, value: AttributeProto| {
+        let size = ints(if name == "kernel_shape" { &[] } else { &[2, 2] });
+        let mut pool = node(op, &["x"], "y").with(name, value);
+        if name != "kernel_shape" {
+            pool = pool.with("kernel_shape", size);
+        }
+        Case::new("pooling", &[1, 2, 6, 6], vec![pool], vec![])
+    };
+    let text = |s: &str| AttributeProto {
+        s: s.as_bytes().to_vec(),
+        r#type: AttributeType::String as i32,
+        ..AttributeProto::default()
+    };
+    check_refusals(&[
+        (
+            conv("strides", ints(&[1, 0])),
+            &["model.onnx: `strides` of node \"/place/y/Conv\" (Conv) must be 1 to 65535", "got 0"],
+        ),
+        (conv("strides", ints(&[-1, 1])), &["`strides` of node", "got -1"]),
+        (conv("dilations", ints(&[0, 1])), &["`dilations` of node", "got 0"]),
+        (conv("dilations", ints(&[1, i64::MAX])), &["`dilations` of node"]),
+        (conv("kernel_shape", ints(&[-3, 3])), &["`kernel_shape` of node", "got -3"]),
+        (conv("pads", ints(&[0, -1, 0, 0])), &["`pads` of node", "0 to 65535", "got -1"]),
+        (conv("group", int(0)), &["`group` of node", "got 0"]),
+        (
+            conv("auto_pad", text("SIDEWAYS")),
+            &["`auto_pad` of node \"/place/y/Conv\" (Conv) must be", "got \"SIDEWAYS\""],
+        ),
+        (pool("MaxPool", "strides", ints(&[0, 1])), &["`strides` of node \"/place/y/MaxPool\""]),
+        (pool("AveragePool", "strides", ints(&[1, -2])), &["(AveragePool)", "got -2"]),
+        (pool("MaxPool", "dilations", ints(&[1, 0])), &["`dilations`", "got 0"]),
+        (pool("MaxPool", "kernel_shape", ints(&[0, 2])), &["`kernel_shape`", "got 0"]),
+        (pool("AveragePool", "auto_pad", text("")), &["`auto_pad`", "got \"\""]),
+    ]);
+    for good in ["NOTSET", "VALID", "SAME_UPPER"] {
+        let mut case = conv("auto_pad", text(good));
+        case.model.graph.as_mut().unwrap().node[0].attribute.truncate(1);
+        case.fused().unwrap();
+    }
+}
+
+#[test]
+fn operators_of_unknown_sets_are_refused() {
+    let of = |domain: &str, op: &str| {
+        let strange = NodeProto { domain: domain.into(), ..node(op, &["x"], "y") };
+        Case::new("of a domain", &[3, 4], vec![strange], vec![])
+    };
+    let opset = |domain: &str, version: i64| {
+        let mut case = of("", "Relu");
+        case.model.opset_import[0].version = version;
+        domain.clone_into(&mut case.model.opset_import[0].domain);
+        case
+    };
+    check_refusals(&[
+        (of("com.example", "Relu"), &["node \"/place/y/Relu\" (Relu)", "got Relu of com.example"]),
+        (of("com.microsoft", "Relu"), &["got Relu of com.microsoft"]),
+        (opset("", 999), &["model.onnx: the operator set must be 7 to 25", "got 999"]),
+        (opset("", 6), &["the operator set must be 7 to 25", "got 6"]),
+        (opset("com.example", 14), &["the operator set must be 7 to 25", "got nothing"]),
+    ]);
+    for good in [of("ai.onnx", "Relu"), of("com.microsoft", "QuickGelu"), opset("ai.onnx", 21)] {
+        good.fused().unwrap();
+    }
+    // What the output does not need may be of anyone.
+    let other = NodeProto { domain: "com.example".into(), ..node("Polish", &["x"], "z") };
+    let nodes = vec![other, node("Relu", &["x"], "y")];
+    Case::new("not needed", &[3, 4], nodes, vec![]).giving("y").fused().unwrap();
+}
+
+#[test]
+fn a_graph_without_end_is_refused() {
+    let names: Vec<String> = (0..10_001).map(|it| format!("v{it}")).collect();
+    let mut nodes = vec![node("Neg", &["x"], "v0")];
+    nodes.extend(names.windows(2).map(|it| node("Neg", &[&it[0]], &it[1])));
+    let case = |n| Case::new("chain", &[1, 4], nodes.clone(), vec![]).giving(&format!("v{n}"));
+    let told = "model.onnx: the graph must be of at most 10000 nodes that its output needs";
+    check_refusals(&[(case(10_000), &[told, "got 10001"])]);
+    // Nodes behind the output do not count.
+    case(100).fused().unwrap();
+}

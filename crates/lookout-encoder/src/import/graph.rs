@@ -1,7 +1,7 @@
 //! A float graph made ready for the quantizer: 32-bit floats throughout, constants among the
 //! initializers, and nothing that the wanted output does not need.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::tensor_proto::DataType;
@@ -10,7 +10,10 @@ use tract_onnx::pb::{GraphProto, ModelProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::f16;
 
 use crate::EncoderError;
-use crate::onnx::{OnnxFile, Payloads, check_operators, check_values, fault, inputs_of};
+use crate::onnx::{
+    OnnxFile, Payloads, check_count, check_operators, check_opset, check_values, fault,
+    retain_needed,
+};
 
 /// Operator sets whose operators mean what this program takes them to mean.
 const OPSETS: std::ops::RangeInclusive<i64> = 13..=22;
@@ -38,17 +41,7 @@ impl FloatModel {
     }
 
     fn check(&self) -> Result<(), EncoderError> {
-        let is_standard = |domain: &str| matches!(domain, "" | "ai.onnx");
-        let opset = self.model.opset_import.iter().find(|it| is_standard(&it.domain));
-        let version = opset.map_or(0, |it| it.version);
-        if !OPSETS.contains(&version) {
-            let rule = format!(
-                "{} to {}; export the model with one of them",
-                OPSETS.start(),
-                OPSETS.end()
-            );
-            return Err(fault(&self.path, "the operator set", rule, version));
-        }
+        check_opset(&self.path, &self.model, OPSETS)?;
         if !self.model.functions.is_empty() {
             let rule = "without functions of its own; export it with them inlined";
             return Err(fault(&self.path, "the model", rule, self.model.functions.len()));
@@ -138,6 +131,7 @@ impl FloatModel {
             return Err(fault(&self.path, at, "one of the model's", "nothing"));
         }
         prune(graph);
+        check_count(&self.path, self.graph()?)?;
         let known = tract_onnx::onnx().op_register;
         let is_known = |it: &str| known.0.contains_key(it);
         let advice = "export the model with the standard operators of ONNX";
@@ -237,16 +231,7 @@ fn widen_graph(
 
 /// Drops nodes, initializers and inputs that no output needs.
 pub(crate) fn prune(graph: &mut GraphProto) {
-    let mut needed: BTreeSet<String> = graph.output.iter().map(|it| it.name.clone()).collect();
-    let mut kept = Vec::new();
-    for node in std::mem::take(&mut graph.node).into_iter().rev() {
-        if node.output.iter().any(|it| !it.is_empty() && needed.contains(it)) {
-            needed.extend(inputs_of(&node).into_iter().map(str::to_owned));
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    graph.node = kept;
+    let needed = retain_needed(graph);
     graph.initializer.retain(|it| needed.contains(&it.name));
     let is_needed = |it: &ValueInfoProto| needed.contains(&it.name);
     graph.input.retain(is_needed);

@@ -350,6 +350,13 @@ fn a_graph_that_cannot_be_run_is_told_before_it_is_quantized() {
     let expected = "the operator of node \"/place/v/Polish\" (Polish) must be one that tract or this \
                     program can run; export the model with the standard operators of ONNX, got Polish";
     assert!(message.ends_with(expected), "{message}");
+    let foreign = NodeProto { domain: "com.example".into(), ..node("Neg", &["x"], "v") };
+    let message = refused(vec![foreign, relu()]);
+    assert!(message.ends_with("got Neg of com.example"), "{message}");
+    let still = node("MaxPool", &["x"], "v").with("strides", ints(&[0, 1]));
+    let message = refused(vec![still, relu()]);
+    let expected = "`strides` of node \"/place/v/MaxPool\" (MaxPool) must be";
+    assert!(message.contains(expected), "{message}");
     // What the output does not need may be anything.
     let other = model(vec![node("Polish", &["x"], "z"), node("Neg", &["x"], "y")], vec![]);
     let (_dir, path) = folder(&other);

@@ -7,6 +7,7 @@ use std::path::Path;
 use tract_onnx::pb::{GraphProto, NodeProto};
 
 use super::file::fault;
+use super::rules::{check_attributes, is_of_known_set};
 use crate::EncoderError;
 
 /// Names that are known at one place of a graph.
@@ -70,7 +71,8 @@ fn check_scope<'g>(
     }
 }
 
-/// Every operator must be one that `is_known`; `advice` says what to do about others.
+/// Every operator must be one that `is_known`, of a set that this program knows, and have attributes
+/// that such an operator can have; `advice` says what to do about other operators.
 pub(crate) fn check_operators(
     path: &Path,
     graph: &GraphProto,
@@ -78,18 +80,38 @@ pub(crate) fn check_operators(
     advice: &str,
 ) -> Result<(), EncoderError> {
     for node in &graph.node {
-        if !is_known(&node.op_type) {
+        if !is_known(&node.op_type) || !is_of_known_set(node) {
             let at = format!("the operator of {}", place(node));
             let rule = format!("one that tract or this program can run; {advice}");
             let domain = Some(node.domain.as_str()).filter(|it| !it.is_empty());
             let domain = domain.map_or(String::new(), |it| format!(" of {it}"));
             return Err(fault(path, at, rule, format!("{}{domain}", node.op_type)));
         }
+        check_attributes(path, node)?;
         for inner in subgraphs(node) {
             check_operators(path, inner, is_known, advice)?;
         }
     }
     Ok(())
+}
+
+/// The most nodes of a graph. Large towers have some 4000; tract takes time with the square.
+const MAX_NODES: usize = 10_000;
+
+/// A graph must be such as can be loaded in reasonable time.
+pub(crate) fn check_count(path: &Path, graph: &GraphProto) -> Result<(), EncoderError> {
+    fn count(graph: &GraphProto) -> usize {
+        graph.node.iter().map(|it| 1 + subgraphs(it).map(count).sum::<usize>()).sum()
+    }
+    let n = count(graph);
+    if n <= MAX_NODES {
+        return Ok(());
+    }
+    let rule = format!(
+        "of at most {MAX_NODES} nodes that its output needs; export the model again without what is \
+         written out many times"
+    );
+    Err(fault(path, "the graph", rule, n))
 }
 
 /// Gives a node whose name another node or value has that of its first output: tract wants all
@@ -112,6 +134,21 @@ pub(crate) fn name_nodes(graph: &mut GraphProto) {
     }
 }
 
+/// Drops nodes that no output needs, and tells the names that one does.
+pub(crate) fn retain_needed(graph: &mut GraphProto) -> HashSet<String> {
+    let mut needed: HashSet<String> = graph.output.iter().map(|it| it.name.clone()).collect();
+    let mut kept = Vec::new();
+    for node in std::mem::take(&mut graph.node).into_iter().rev() {
+        if node.output.iter().any(|it| !it.is_empty() && needed.contains(it)) {
+            needed.extend(inputs_of(&node).into_iter().map(str::to_owned));
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    graph.node = kept;
+    needed
+}
+
 /// Names that a node reads, graphs within it included.
 pub(crate) fn inputs_of(node: &NodeProto) -> Vec<&str> {
     let mut names: Vec<&str> = node.input.iter().map(String::as_str).collect();
@@ -127,7 +164,7 @@ fn subgraphs(node: &NodeProto) -> impl Iterator<Item = &GraphProto> {
 }
 
 /// The node, for people.
-fn place(node: &NodeProto) -> String {
+pub(super) fn place(node: &NodeProto) -> String {
     let output = node.output.first().map_or("", String::as_str);
     let name = if node.name.is_empty() { output } else { &node.name };
     format!("node {name:?} ({})", node.op_type)
