@@ -371,18 +371,43 @@ fn a_machine_that_computes_otherwise_is_found_out() {
     }
 }
 
-#[test]
-fn a_bundle_whose_embeddings_are_wrong_fails_every_check() {
-    // The starter with other preprocessing: every file is as recorded.
+/// A folder with links to the starter's files but these, and its manifest.
+fn starter_without(names: &[&str]) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().unwrap();
     let from = root().join("models/starter");
     for entry in fs::read_dir(&from).unwrap() {
         let name = entry.unwrap().file_name();
-        if name != "model.toml" {
+        if !names.contains(&name.to_str().unwrap()) {
             std::os::unix::fs::symlink(from.join(&name), dir.path().join(&name)).unwrap();
         }
     }
-    let text = fs::read_to_string(from.join("model.toml")).unwrap();
+    (dir, fs::read_to_string(from.join("model.toml")).unwrap())
+}
+
+#[test]
+fn a_tokenizer_with_more_words_than_the_model_is_refused_at_loading() {
+    let (dir, text) = starter_without(&["model.toml", "tokenizer.json"]);
+    let tokenizer = fs::read_to_string(root().join("models/starter/tokenizer.json")).unwrap();
+    let mut tokenizer: Value = serde_json::from_str(&tokenizer).unwrap();
+    tokenizer["model"]["vocab"]["zyzzyva"] = 30_522.into();
+    let bytes = serde_json::to_vec(&tokenizer).unwrap();
+    fs::write(dir.path().join("tokenizer.json"), &bytes).unwrap();
+    let line = text.lines().find(|it| it.starts_with("\"tokenizer.json\"")).unwrap();
+    let text = text.replace(line, &format!("\"tokenizer.json\" = \"{}\"", sha256(&bytes)));
+    fs::write(dir.path().join("model.toml"), text).unwrap();
+    let bundle = Bundle::open(dir.path()).unwrap();
+    let message = TextTower::load(&bundle).map(drop).unwrap_err().to_string();
+    assert!(message.contains("text.onnx: the table "), "{message}");
+    assert!(message.contains("at least 30523 rows"), "{message}");
+    assert!(message.contains("the largest token id is 30522"), "{message}");
+    assert!(message.ends_with("got 30522"), "{message}");
+}
+
+#[test]
+fn a_bundle_whose_embeddings_are_wrong_fails_every_check() {
+    // The starter with other preprocessing: every file is as recorded.
+    let (dir, text) = starter_without(&["model.toml"]);
+    let from = root().join("models/starter");
     let std = "std = [128.0, 128.0, 128.0]";
     assert!(text.contains(std));
     let text = text.replace(std, "std = [4.0, 4.0, 4.0]");

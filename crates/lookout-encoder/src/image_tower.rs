@@ -35,6 +35,7 @@ impl ImageTower {
             dimension: bundle.dimension(),
             rows,
             has_outliers: spec.has_outliers,
+            largest_id: None,
         };
         Ok(Self { model: runtime.load(bundle, &spec.file, signature)?, rule })
     }

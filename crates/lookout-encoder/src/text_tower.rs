@@ -41,6 +41,7 @@ impl TextTower {
             dimension: bundle.dimension(),
             rows,
             has_outliers: true,
+            largest_id: tokens.largest_id(),
         };
         let model = runtime.load(bundle, &spec.file, signature)?;
         Ok(Self { model, tokens, has_mask: spec.mask_input.is_some() })

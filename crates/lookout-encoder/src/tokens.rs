@@ -36,6 +36,11 @@ impl Tokens {
         Ok(tokens)
     }
 
+    /// The largest id of a token; `None` where there is no token.
+    pub(crate) fn largest_id(&self) -> Option<u32> {
+        self.tokenizer.get_vocab(true).into_values().max()
+    }
+
     /// The manifest's end token must close a text that was cut.
     fn check_end_token(&self, spec: &TokenSpec) -> Result<(), EncoderError> {
         let (ids, _) = self.encode(&"a ".repeat(spec.context_length))?;

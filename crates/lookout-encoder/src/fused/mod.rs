@@ -22,7 +22,7 @@ use tract_onnx::prelude::*;
 use crate::EncoderError;
 use crate::error::{LOAD, model_error};
 use crate::onnx::{
-    OnnxFile, check_count, check_operators, check_opset, check_values, retain_needed,
+    OnnxFile, check_count, check_ids, check_operators, check_opset, check_values, retain_needed,
 };
 use crate::runtime::Signature;
 use crate::runtime::sizes::{check_growth, check_sizes};
@@ -61,6 +61,9 @@ pub(crate) fn model(
         let known = tract_onnx::onnx().op_register;
         let is_known = |it: &str| it == Operator::TYPE || known.0.contains_key(it);
         check_operators(&path, graph, &is_known, OPERATOR_ADVICE)?;
+        if let (Some(largest_id), Some(input)) = (signature.largest_id, signature.inputs.first()) {
+            check_ids(&path, graph, &input.name, largest_id)?;
+        }
     }
     let mut graph = Graph::new(OnnxFile { model, payloads });
     graph.refuse_reserved()?;

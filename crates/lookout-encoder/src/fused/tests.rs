@@ -62,7 +62,7 @@ impl Case {
             inputs.push(InputSpec { name: "ids".into(), kind: InputKind::I64, shape });
         }
         let output = graph.output.last().map_or(String::new(), |it| it.name.clone());
-        Signature { inputs, output, dimension: 1, rows: 1, has_outliers: false }
+        Signature { inputs, output, dimension: 1, rows: 1, has_outliers: false, largest_id: None }
     }
 
     fn run(&self, model: TypedModel) -> TractResult<Ran> {

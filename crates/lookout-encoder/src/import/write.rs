@@ -22,7 +22,7 @@ use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
 use crate::bundle::{BundleFile, hex, read_file};
 use crate::golden::{Golden, SampleCheck};
 use crate::manifest::{Clean, Manifest, Pad, TokenSpec, TokenizerKind};
-use crate::onnx::Written;
+use crate::onnx::{Written, check_ids};
 use crate::preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess};
 use crate::tokens::Tokens;
 use crate::{Bundle, EncoderError, ImageTower, TextTower};
@@ -194,6 +194,10 @@ impl Importer<'_> {
         let file =
             BundleFile { path: options_path(self, &source.tokens.file), bytes: tokenizer.clone() };
         let tokens = Tokens::load(file, &token_spec(&source.tokens))?;
+        if let Some(largest_id) = tokens.largest_id() {
+            let Tower { float, input, .. } = &source.text;
+            check_ids(&float.path, float.graph()?, &input.name, largest_id)?;
+        }
         hashes.push((tokenizer_file.to_owned(), self.write(tokenizer_file, &tokenizer)?));
         self.copy_pictures()?;
 

@@ -7,6 +7,7 @@ mod operands;
 mod rules;
 #[cfg(test)]
 pub(crate) mod sketch;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -18,4 +19,5 @@ pub(crate) use check::{
 pub(crate) use file::{MAX_FILE_BYTES, MAX_OUTSIDE_BYTES, OnnxFile, Payloads, fault};
 pub(crate) use operands::commute;
 pub(crate) use rules::check_opset;
+pub(crate) use table::check_ids;
 pub(crate) use write::{OnnxWriter, Written};

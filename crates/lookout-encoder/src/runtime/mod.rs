@@ -68,6 +68,8 @@ pub(crate) struct Signature {
     pub(crate) rows: usize,
     /// Whether activations have outliers that 8 bits would drown.
     pub(crate) has_outliers: bool,
+    /// The largest token id that the first input may hold, where it holds such.
+    pub(crate) largest_id: Option<u32>,
 }
 
 /// One input of a [`Signature`].
