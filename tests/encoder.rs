@@ -298,7 +298,7 @@ fn a_changed_file_never_reaches_a_library() {
 
 #[test]
 fn models_that_contradict_their_manifest_are_refused() {
-    let cases: [(&str, &str, &str); 6] = [
+    let cases: [(&str, &str, &str); 7] = [
         ("dimension = 3", "dimension = 4", "must output one row of 4 numbers, got shape [1, 3]"),
         (
             "input = \"pixels\"",
@@ -313,6 +313,12 @@ fn models_that_contradict_their_manifest_are_refused() {
         ),
         ("\"nhwc\"", "\"nchw\"", "must output one row of 3 numbers, got shape [1, 4]"),
         ("end_token = \"<end>\"", "end_token = \"<pad>\"", "end a cut text of 4 tokens with"),
+        (
+            "context_length = 4",
+            "context_length = 2",
+            "leave room for at least 1 token of a text beside the special ones within \
+             `text.context_length`; raise it, got 2",
+        ),
         ("pad_token = \"<pad>\"", "pad_token = \"[PAD]\"", "cannot load"),
     ];
     for (from, to, message) in cases {

@@ -97,6 +97,8 @@ fn a_pipe_in_place_of_a_file_does_not_hang() {
     classify(&[&pipe]).failed(1, &[]);
     let secret = config(folder.path(), &format!("user = 'u'\npassword_file = '{pipe}'"));
     run(&["check", "--config", &secret]).failed(78, &["mqtt.password_file"]);
+    let get = ["models", "get", "owner/name", "--endpoint", "http://127.0.0.1:9"];
+    run(&[&get[..], &["--token-file", &pipe]].concat()).failed(1, &["pipe", "regular file"]);
     let ca = config(folder.path(), &format!("tls = true\nca_file = '{pipe}'"));
     run(&["check", "--config", &ca]).failed(78, &["mqtt.ca_file", "regular file"]);
 }
@@ -163,4 +165,18 @@ fn a_closed_pipe_ends_the_output_quietly() {
         .unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_text_beyond_the_limit_is_not_told_whole() {
+    let text = "x".repeat(70_000);
+    for json in [&[][..], &["--json"]] {
+        let ran = run(&[&["embed", "--text", &text], json].concat());
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        let told = if json.is_empty() { &ran.stderr } else { &ran.stdout };
+        assert!(told.contains("may have at most 65536 bytes, got 70000"), "{}", ran.stderr);
+        if json.is_empty() {
+            assert!(told.len() < 400, "{} bytes", told.len());
+        }
+    }
 }

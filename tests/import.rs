@@ -305,6 +305,15 @@ fn damaged_files_are_named() {
         "{message}"
     );
 
+    // Files that ended before their header did.
+    for bytes in [&[][..], &[2, 0, 0]] {
+        fs::write(dir.path().join("open_clip_model.safetensors"), bytes).unwrap();
+        let message = import(&options, &mut Host).unwrap_err().to_string();
+        let rule = "`open_clip_model.safetensors` must be a safetensors file, got";
+        assert!(message.contains(rule), "{message}");
+        assert!(message.contains(&format!("got {} bytes", bytes.len())), "{message}");
+    }
+
     // Not a number: the bytes of a few floats in the middle of the file.
     let message = refusal("tinyclip", |dir| {
         let path = dir.join("onnx/vision_model.onnx");
@@ -368,6 +377,18 @@ fn only_a_bundle_with_nothing_else_in_its_folder_is_replaced() {
 }
 
 #[test]
+fn a_bundle_needs_a_name_of_its_own() {
+    for output in [".", "..", "/", "models/.."] {
+        let options = ImportOptions {
+            replace: true,
+            ..options(&exports().join("tinyclip"), Path::new(output))
+        };
+        let message = import(&options, &mut Host).unwrap_err().to_string();
+        assert!(message.contains("`output` must be a path that ends with"), "{output}: {message}");
+    }
+}
+
+#[test]
 fn a_bundle_is_made_apart_from_its_source() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("export");
@@ -402,10 +423,12 @@ fn what_the_user_wrote_is_named_in_its_own_words() {
     let message = refused(ImportOptions { space: Some("My Space".to_owned()), ..good() });
     let rule = "`space` must be 1 to 64 characters of a-z, 0-9, `.`, `_` and `-`, got \"My Space\"";
     assert!(message.contains(rule), "{message}");
-    // What only the finished bundle shows is told of the bundle.
     let message = refused(ImportOptions { origin: Some(String::new()), ..good() });
-    assert!(message.starts_with(&*output.join("model.toml").to_string_lossy()), "{message}");
     assert!(message.contains("`origin` must be"), "{message}");
+    let message = refused(ImportOptions { logit_scale: Some(1e-320), ..good() });
+    assert!(message.contains("`logit_scale` must be 0.001 to 1000000, got"), "{message}");
+    let message = refused(ImportOptions { license: Some("MIT\nforged".to_owned()), ..good() });
+    assert!(message.contains("`license` must be a text of"), "{message}");
     let missing = ["models", "import", "no/export", "--output", output.to_str().unwrap()];
     run(&missing).failed(1, &["cannot read no/export", "No such file"]);
     let file = root().join("Cargo.toml");

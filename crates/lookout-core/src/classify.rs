@@ -5,7 +5,7 @@ use crate::{
     rerank,
 };
 
-/// The factor that turns a cosine into a logit. Dimensionless, finite, greater than 0.
+/// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
 ///
 /// CLIP checkpoints store its logarithm under the name `logit_scale`; this is the linear value,
 /// about 100 for the released CLIP models.
@@ -13,9 +13,13 @@ use crate::{
 pub struct LogitScale(f64);
 
 impl LogitScale {
-    /// `None` unless `scale` is finite and greater than 0.
+    /// What a scale must be, for messages: far around what models are trained to, and where logits
+    /// neither vanish nor overflow.
+    pub const RULE: &str = "0.001 to 1000000";
+
+    /// `None` unless `scale` is what [`Self::RULE`] says.
     pub fn from_linear(scale: f64) -> Option<Self> {
-        (scale.is_finite() && 0.0 < scale).then_some(Self(scale))
+        (1e-3..=1e6).contains(&scale).then_some(Self(scale))
     }
 
     /// The linear value.

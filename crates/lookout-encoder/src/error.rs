@@ -197,7 +197,7 @@ pub enum EncoderError {
     /// A text without content.
     #[error("text {text:?} must have at least 1 token besides white space and special tokens")]
     EmptyText {
-        /// The text.
+        /// The text's beginning.
         text: String,
     },
     /// A text beyond [`crate::TextTower::MAX_TEXT_BYTES`].

@@ -144,7 +144,7 @@ impl Manifest {
         let dimension = root.integer("dimension", 1, i64::from(Self::MAX_DIMENSION));
         let license = root.text("license");
         let origin = root.text("origin");
-        let scale_rule = "greater than 0 and finite";
+        let scale_rule = LogitScale::RULE;
         let logit_scale = root.get("logit_scale", scale_rule, scale);
         let logit_bias = root.optional("logit_bias", "a finite number", bias);
         let caption_logit_scale = root.optional("caption_logit_scale", scale_rule, scale);
@@ -372,7 +372,8 @@ impl GoldenSpec {
     }
 }
 
-const TEXT_RULE: &str = "a text of 1 to 1000 characters";
+pub(crate) const TEXT_RULE: &str =
+    "a text of 1 to 1000 characters, none of them a control character";
 
 /// A table being read: what was taken is gone from it, so what remains is unknown.
 struct Section<'a> {
@@ -507,8 +508,10 @@ fn bias(value: &Value) -> Option<LogitBias> {
     LogitBias::new(number(value)?)
 }
 
-fn short_text(text: &str) -> Option<String> {
-    (1..=1000).contains(&text.trim().chars().count()).then(|| text.to_owned())
+/// Texts are printed, where a line break or an escape sequence could forge what is not there.
+pub(crate) fn short_text(text: &str) -> Option<String> {
+    let fits = (1..=1000).contains(&text.trim().chars().count());
+    (fits && !text.contains(char::is_control)).then(|| text.to_owned())
 }
 
 fn templates(value: &Value) -> Option<Vec<String>> {
@@ -566,13 +569,21 @@ mod tests {
             (
                 "logit_scale = 30.0",
                 "logit_scale = nan",
-                "`logit_scale` must be greater than 0 and finite, got nan",
+                "`logit_scale` must be 0.001 to 1000000, got nan",
             ),
+            ("logit_scale = 30.0", "", "`logit_scale` must be 0.001 to 1000000, got nothing"),
             (
                 "logit_scale = 30.0",
-                "",
-                "`logit_scale` must be greater than 0 and finite, got nothing",
+                "logit_scale = 1e-320",
+                "`logit_scale` must be 0.001 to 1000000, got 0.000",
             ),
+            ("logit_scale = 30.0", "logit_scale = 2e6", "`logit_scale` must be 0.001 to 1000000"),
+            (
+                "origin = \"EfficientNet",
+                "origin = \"forged\\nlicense  MIT \\u001b[2J EfficientNet",
+                "`origin` must be a text of 1 to 1000 characters, none of them a control character",
+            ),
+            ("license = \"Apache", "license = \"\\tApache", "`license` must be a text of"),
             ("space = \"starter-2\"", "space = \"Starter 2\"", "`space` must be"),
             ("\"a photo of a {}\"", "\"a photo\"", "`templates` must be"),
             (

@@ -43,7 +43,17 @@ impl Tokens {
 
     /// The manifest's end token must close a text that was cut.
     fn check_end_token(&self, spec: &TokenSpec) -> Result<(), EncoderError> {
-        let (ids, _) = self.encode(&"a ".repeat(spec.context_length))?;
+        let ids = match self.encode(&"a ".repeat(spec.context_length)) {
+            Ok((ids, _)) => ids,
+            Err(EncoderError::EmptyText { .. }) => {
+                let rule = "leave room for at least 1 token of a text beside the special ones \
+                            within `text.context_length`; raise it"
+                    .to_owned();
+                let got = spec.context_length.to_string();
+                return Err(EncoderError::TokenizerRule { path: self.path.clone(), rule, got });
+            }
+            Err(other) => return Err(other),
+        };
         let last = ids.last().and_then(|it| u32::try_from(*it).ok());
         let got = last.and_then(|it| self.tokenizer.id_to_token(it)).unwrap_or_default();
         if ids.len() == spec.context_length && got == spec.end_token {
@@ -73,7 +83,7 @@ impl Tokens {
         })?;
         // Padding is marked as special too.
         if !encoding.get_special_tokens_mask().contains(&0) {
-            return Err(EncoderError::EmptyText { text: text.to_owned() });
+            return Err(EncoderError::EmptyText { text: text.chars().take(80).collect() });
         }
         let wide = |ids: &[u32]| ids.iter().map(|it| i64::from(*it)).collect();
         Ok((wide(encoding.get_ids()), wide(encoding.get_attention_mask())))

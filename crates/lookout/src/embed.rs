@@ -57,9 +57,18 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     } else {
         let mut tower = TextTower::load_on(&bundle, &runtime, 1).map_err(anyhow::Error::from)?;
         for text in &args.text {
-            let embedding = tower.encode_text(text).with_context(|| format!("{text:?}"));
+            let embedding = tower.encode_text(text).with_context(|| beginning(text));
             report(text, embedding)?;
         }
     }
     if all_good { Ok(()) } else { Err(Failure::Partial) }
+}
+
+/// A text for a message, which need not be read whole.
+fn beginning(text: &str) -> String {
+    const MAX_CHARS: usize = 80;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }

@@ -78,6 +78,10 @@ fn endpoint(flag: Option<&str>) -> anyhow::Result<Endpoint> {
 
 fn token(path: &Path) -> anyhow::Result<Token> {
     let read = || {
+        // Opening a pipe would wait for a writer.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(std::io::Error::other("it must be a regular file"));
+        }
         let mut text = String::new();
         std::fs::File::open(path)?.take(MAX_TOKEN_BYTES).read_to_string(&mut text)?;
         Ok::<_, std::io::Error>(text)

@@ -35,6 +35,9 @@ pub(crate) fn from_safetensors(path: &Path) -> Result<Result<Scalars, String>, E
     let read_error = |source| EncoderError::Read { path: path.to_owned(), source };
     let file_len = file.metadata().map_err(read_error)?.len();
     let mut len = [0; 8];
+    if file_len < len.len() as u64 {
+        return Ok(Err(format!("{file_len} bytes")));
+    }
     file.read_exact_at(&mut len, 0).map_err(read_error)?;
     let header_len = u64::from_le_bytes(len);
     if MAX_HEADER_BYTES < header_len || file_len - 8 < header_len {

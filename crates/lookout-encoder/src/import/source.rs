@@ -8,6 +8,7 @@
 use std::fs;
 use std::path::Path;
 
+use lookout_core::LogitScale;
 use serde_json::Value;
 
 use super::graph::FloatModel;
@@ -397,9 +398,8 @@ fn scalars(
                     CLIP models end near 100)";
         faults.add("logit_scale", rule, "nothing");
     }
-    let is_scale = |it: f64| it.is_finite() && 0.0 < it;
-    if let Some(scale) = found.scale.filter(|it| !is_scale(*it)) {
-        faults.add("logit_scale", "greater than 0 and finite", scale);
+    if let Some(scale) = found.scale.filter(|it| LogitScale::from_linear(*it).is_none()) {
+        faults.add("logit_scale", LogitScale::RULE, scale);
     }
     match (needs_bias, found.bias) {
         (true, None) => {

@@ -21,7 +21,7 @@ use super::tower::Tower;
 use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
 use crate::bundle::{BundleFile, hex, read_file};
 use crate::golden::{Golden, SampleCheck};
-use crate::manifest::{Clean, Manifest, Pad, TokenSpec, TokenizerKind};
+use crate::manifest::{Clean, Manifest, Pad, TEXT_RULE, TokenSpec, TokenizerKind, short_text};
 use crate::onnx::{Written, check_ids};
 use crate::preprocess::{Filter, ImageRule, Layout, Resize, Rounding, preprocess};
 use crate::tokens::Tokens;
@@ -95,6 +95,15 @@ fn check_options(options: &ImportOptions) -> Result<(), EncoderError> {
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|it| it[0] == it[1]) {
         faults.add("pictures", "of different names", pair[0].unwrap_or_default());
+    }
+    for (key, text) in [("license", &options.license), ("origin", &options.origin)] {
+        if let Some(text) = text.as_ref().filter(|it| short_text(it).is_none()) {
+            faults.add(key, TEXT_RULE, format!("{:?}", text.chars().take(60).collect::<String>()));
+        }
+    }
+    if options.output.file_name().is_none() {
+        let rule = "a path that ends with the name of a folder, the bundle's";
+        faults.add("output", rule, options.output.display());
     }
     if let Some(space) = options.space.as_ref().filter(|it| !Manifest::is_space(it)) {
         faults.add("space", Manifest::SPACE_RULE, format!("{space:?}"));
