@@ -163,9 +163,14 @@ fn an_index_of_another_model_is_refused() {
 fn a_model_that_computes_otherwise_is_refused() {
     let picture = pictures().remove(0);
     let sample = r#"{"name":"a cat","embedding":[0.6,0.8,0]}"#;
-    for (pictures, texts) in [(sample, ""), ("", sample)] {
+    let named = r#"{"name":"cat.jpg","embedding":[0.6,0.8,0]}"#;
+    for (pictures, texts, name) in [(named, "", "cat.jpg"), ("", sample, "a cat")] {
         let model = tiny(true, |dir| {
-            fs::copy(root().join(&picture), dir.join("samples/a cat")).unwrap();
+            fs::copy(root().join(&picture), dir.join("samples/cat.jpg")).unwrap();
+            let manifest = dir.join("model.toml");
+            let mut text = fs::read_to_string(&manifest).unwrap();
+            text += &format!("\"samples/cat.jpg\" = \"{}\"\n", "0".repeat(64));
+            fs::write(manifest, text).unwrap();
             let golden = format!(r#"{{"made_by":"","pictures":[{pictures}],"texts":[{texts}]}}"#);
             fs::write(dir.join("golden.json"), golden).unwrap();
         });
@@ -174,7 +179,7 @@ fn a_model_that_computes_otherwise_is_refused() {
         let mut args = vec!["classify", "--image-only", "--model", model];
         args.extend(labels);
         args.push(&picture);
-        run(&args).failed(1, &["\"a cat\" must have a cosine of at least 0.99"]);
+        run(&args).failed(1, &[&format!("{name:?} must have a cosine of at least 0.99")]);
     }
 }
 

@@ -391,6 +391,42 @@ fn starter_without(names: &[&str]) -> (tempfile::TempDir, String) {
 }
 
 #[test]
+fn an_altered_sample_picture_is_named() {
+    let (dir, text) = starter_without(&["model.toml", "pictures"]);
+    fs::write(dir.path().join("model.toml"), text).unwrap();
+    let pictures = dir.path().join("pictures");
+    fs::create_dir(&pictures).unwrap();
+    for entry in fs::read_dir(root().join("models/starter/pictures")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), pictures.join(entry.file_name())).unwrap();
+    }
+    let model = dir.path().to_str().unwrap();
+    // Another picture, which can be read: no decoder sees it.
+    let altered = pictures.join("coco_000000000285.jpg");
+    fs::copy(pictures.join("coco_000000000872.jpg"), &altered).unwrap();
+    let told = ["pictures/coco_000000000285.jpg must have SHA-256", "restore the file"];
+    run(&["models", "verify", model]).failed(1, &told);
+    let classify = ["classify", "--image-only", "--model", model, "--label", "a", "--label", "b"];
+    run(&[&classify[..], &[altered.to_str().unwrap()]].concat()).failed(1, &told);
+    fs::remove_file(&altered).unwrap();
+    let told = ["`sha256.\"pictures/coco_000000000285.jpg\"` must be the hash of a readable file"];
+    run(&["models", "verify", model]).failed(1, &told);
+}
+
+#[test]
+fn a_sample_picture_without_a_hash_is_refused() {
+    let (dir, text) = starter_without(&["model.toml"]);
+    let is_its = |it: &&str| it.contains("pictures/coco_000000000285.jpg");
+    assert_eq!(text.lines().filter(is_its).count(), 1);
+    let without: Vec<&str> = text.lines().filter(|it| !is_its(it)).collect();
+    fs::write(dir.path().join("model.toml"), without.join("\n")).unwrap();
+    let message = Golden::open(&Bundle::open(dir.path()).unwrap()).unwrap_err().to_string();
+    let rule =
+        "`sha256.\"pictures/coco_000000000285.jpg\"` must be the SHA-256 of that sample picture";
+    assert!(message.contains(rule) && message.ends_with("got nothing"), "{message}");
+}
+
+#[test]
 fn a_tokenizer_with_more_words_than_the_model_is_refused_at_loading() {
     let (dir, text) = starter_without(&["model.toml", "tokenizer.json"]);
     let tokenizer = fs::read_to_string(root().join("models/starter/tokenizer.json")).unwrap();

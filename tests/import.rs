@@ -371,9 +371,43 @@ fn only_a_bundle_with_nothing_else_in_its_folder_is_replaced() {
     assert!(message.contains("model.toml breaks"), "{message}");
     assert_eq!(fs::read(&manifest).unwrap(), b"name = 'mine'\n");
     fs::write(&manifest, good).unwrap();
+    // Pictures that are not its own would go with it.
+    let own = output.join("pictures/holiday.jpg");
+    fs::write(&own, "mine").unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.ends_with("got pictures/holiday.jpg"), "{message}");
+    assert_eq!(fs::read(&own).unwrap(), b"mine");
+    fs::remove_file(&own).unwrap();
+    // What tells of terms stays.
+    for name in ["NOTICE", "LICENSE-MIT", "README.md"] {
+        fs::write(output.join(name), name).unwrap();
+    }
+    fs::create_dir(output.join("LICENSES")).unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.ends_with("got LICENSES"), "{message}");
+    fs::remove_dir(output.join("LICENSES")).unwrap();
     fs::remove_file(output.join("text.onnx")).unwrap();
     import(&options, &mut Host).unwrap();
     Bundle::open(&output).unwrap().verify_files().unwrap();
+    for name in ["NOTICE", "LICENSE-MIT", "README.md"] {
+        assert_eq!(fs::read_to_string(output.join(name)).unwrap(), name);
+    }
+}
+
+#[test]
+fn a_bundle_names_its_pictures_with_their_hashes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = options(&exports().join("tinyclip"), &dir.path().join("bundle"));
+    options.notices = vec![root().join("models/starter/pictures/ATTRIBUTION.md")];
+    import(&options, &mut Host).unwrap();
+    let bundle = Bundle::open(&options.output).unwrap();
+    let names: Vec<&str> = bundle.sha256().map(|it| it.0).collect();
+    assert!(names.contains(&"pictures/coco_000000000285.jpg"), "{names:?}");
+    assert!(names.contains(&"pictures/ATTRIBUTION.md"), "{names:?}");
+    bundle.verify_files().unwrap();
+    fs::write(options.output.join("pictures/coco_000000000285.jpg"), "another").unwrap();
+    let message = bundle.verify_files().unwrap_err().to_string();
+    assert!(message.contains("pictures/coco_000000000285.jpg must have SHA-256"), "{message}");
 }
 
 #[test]

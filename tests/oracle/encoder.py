@@ -7,7 +7,7 @@
 Writes models/<bundle>/golden.json, tests/oracle/encoder-captions.json and tests/oracle/pictures/.
 Pillow decodes and resizes, onnxruntime runs the models with its graph optimization off (its
 optimizer moves the result of DequantizeLinear + MatMul), tokenizers makes the tokens. After a
-change of golden.json its hash in model.toml has to follow.
+change of golden.json or of a picture its hash in model.toml has to follow.
 """
 import json
 import sys

@@ -13,7 +13,7 @@ use crate::{DecisionDefaults, EncoderError, Fault, ImageRule};
 
 /// The largest manifest, in bytes.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
-/// The largest tokenizer or golden file, in bytes.
+/// The largest tokenizer, golden file or sample picture, in bytes.
 const MAX_TABLE_BYTES: u64 = 64 << 20;
 /// The largest other file, in bytes: what protobuf, and so ONNX, can hold.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
@@ -94,16 +94,26 @@ impl Bundle {
         Manifest::from_table(table).map_err(|faults| EncoderError::Invalid { path, faults })
     }
 
-    /// What is in `dir` and not of the bundle there, by name. Its manifest must hold every rule;
-    /// its other files need not be there.
+    /// What is in `dir` and not of the bundle there, by name, but files of its terms. Its manifest
+    /// must hold every rule; its other files need not be there.
     pub(crate) fn others(dir: &Path) -> Result<Vec<String>, EncoderError> {
         let Manifest { golden, sha256, .. } = Self::read_manifest(dir)?;
-        let read_error = |source| EncoderError::Read { path: dir.to_owned(), source };
         let mut others = Vec::new();
-        for entry in fs::read_dir(dir).map_err(read_error)? {
-            let name = entry.map_err(read_error)?.file_name().to_string_lossy().into_owned();
-            if name != Self::MANIFEST && name != golden.pictures && !sha256.contains_key(&name) {
+        for entry in entries(dir)? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let is_terms = is_terms(&name) && entry.file_type().is_ok_and(|it| it.is_file());
+            let is_own = name == Self::MANIFEST || name == golden.pictures || is_terms;
+            if !is_own && !sha256.contains_key(&name) {
                 others.push(name);
+            }
+        }
+        let pictures = dir.join(&golden.pictures);
+        if pictures.is_dir() {
+            for entry in entries(&pictures)? {
+                let name = format!("{}/{}", golden.pictures, entry.file_name().to_string_lossy());
+                if !sha256.contains_key(&name) {
+                    others.push(name);
+                }
             }
         }
         others.sort_unstable();
@@ -177,13 +187,47 @@ impl Bundle {
 
     /// Hashes every file of the manifest, in order of name; the first that differs is the error.
     pub fn verify_files(&self) -> Result<(), EncoderError> {
-        for (name, expected) in &self.manifest.sha256 {
-            let path = self.dir.join(name);
-            let got = hash(open_file(&path, MAX_MODEL_BYTES)?)
-                .map_err(|source| EncoderError::Read { path: path.clone(), source })?;
-            compare(path, expected, &got)?;
+        self.manifest.sha256.keys().try_for_each(|name| self.verify_file(name))
+    }
+
+    fn verify_file(&self, name: &str) -> Result<(), EncoderError> {
+        let BundleEntry { path, sha256, limit } = self.entry(name);
+        let got = hash(open_file(&path, limit)?)
+            .map_err(|source| EncoderError::Read { path: path.clone(), source })?;
+        compare(path, &sha256, &got)
+    }
+
+    /// Hashes the sample picture `name`.
+    pub(crate) fn verify_picture(&self, name: &str) -> Result<(), EncoderError> {
+        self.verify_file(&self.picture(name))
+    }
+
+    /// Every one of these sample pictures must have its hash in the manifest.
+    pub(crate) fn check_pictures<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<(), EncoderError> {
+        let missing = names.map(|it| self.picture(it));
+        let missing = missing.filter(|it| !self.manifest.sha256.contains_key(it));
+        let fault = |name: String| Fault {
+            key: format!("sha256.{name:?}"),
+            rule: format!(
+                "the SHA-256 of that sample picture, which {} lists; restore the bundle, or import \
+                 the model again",
+                self.manifest.golden.file
+            ),
+            got: "nothing".to_owned(),
+        };
+        let faults: Vec<Fault> = missing.map(fault).collect();
+        if faults.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        Err(EncoderError::Invalid { path: self.dir.join(Self::MANIFEST), faults })
+    }
+
+    /// What the manifest calls the sample picture `name`.
+    fn picture(&self, name: &str) -> String {
+        format!("{}/{name}", self.manifest.golden.pictures)
     }
 
     /// Reads a file named by the manifest. What is returned is what was hashed.
@@ -199,7 +243,7 @@ impl Bundle {
 
     fn limit(&self, name: &str) -> u64 {
         let Manifest { text, golden, .. } = &self.manifest;
-        let is_table = name == text.tokens.file || name == golden.file;
+        let is_table = name == text.tokens.file || name == golden.file || name.contains('/');
         if is_table { MAX_TABLE_BYTES } else { MAX_MODEL_BYTES }
     }
 
@@ -232,6 +276,19 @@ impl Bundle {
         }
         faults
     }
+}
+
+/// Whether a file of this name tells of terms or of the bundle as a whole: it is no part of the
+/// model, and stays where a bundle is replaced.
+pub(crate) fn is_terms(name: &str) -> bool {
+    let stem = name.split(['.', '-', '_']).next().unwrap_or_default();
+    ["NOTICE", "LICENSE", "LICENCE", "COPYING", "README"].contains(&stem)
+}
+
+/// What is in the folder `dir`.
+pub(crate) fn entries(dir: &Path) -> Result<Vec<fs::DirEntry>, EncoderError> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect);
+    entries.map_err(|source| EncoderError::Read { path: dir.to_owned(), source })
 }
 
 fn reason(err: &EncoderError) -> String {

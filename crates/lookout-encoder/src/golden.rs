@@ -77,6 +77,7 @@ impl Golden {
             let name = &bad.name;
             return Err(error(format!("{name:?} must be the plain name of a picture").into()));
         }
+        bundle.check_pictures(raw.pictures.iter().map(|it| it.name.as_str()))?;
         Ok(Self {
             pictures: samples(raw.pictures).map_err(error)?,
             texts: samples(raw.texts).map_err(error)?,
@@ -97,7 +98,7 @@ impl Golden {
     }
 
     /// Compares the first `n` sample pictures, fewer where there are fewer. `read_picture`
-    /// decodes a file.
+    /// decodes a file, which has its hash.
     pub fn check_pictures(
         &self,
         tower: &mut ImageTower,
@@ -106,6 +107,7 @@ impl Golden {
     ) -> Result<Vec<SampleCheck>, EncoderError> {
         let mut checks: Vec<SampleCheck> = Vec::new();
         for sample in self.pictures.iter().take(n) {
+            self.bundle.verify_picture(&sample.name)?;
             let path = self.pictures_dir.join(&sample.name);
             let picture = read_picture(&path)
                 .map_err(|source| EncoderError::SamplePicture { path, source })?;

@@ -160,10 +160,13 @@ impl Manifest {
         let golden = root.section("golden", GoldenSpec::read);
         let sha256 = root.get(
             "sha256",
-            "a table of file names and 64 lower-case hexadecimal digits each",
+            "a table of file names, plain or in the folder `golden.pictures`, and 64 lower-case \
+             hexadecimal digits each",
             |it| {
+                let folder = golden.as_ref().map(|it| it.pictures.as_str());
                 let table = it.as_table()?;
-                table.iter().map(|(name, it)| Some((plain(name)?, digest(it)?))).collect()
+                let entry = |(name, it): (&String, _)| Some((listed(name, folder)?, digest(it)?));
+                table.iter().map(entry).collect()
             },
         );
         root.finish();
@@ -538,6 +541,17 @@ fn plain(name: &str) -> Option<String> {
     (fits && !name.starts_with('.')).then(|| name.to_owned())
 }
 
+/// A name in the bundle's folder, or in that of its pictures.
+fn listed(name: &str, pictures: Option<&str>) -> Option<String> {
+    match name.split_once('/') {
+        None => plain(name),
+        Some((folder, file)) => {
+            let is_it = pictures.is_none_or(|it| it == folder);
+            (is_it && plain(file).is_some()).then(|| name.to_owned())
+        }
+    }
+}
+
 fn digest(value: &Value) -> Option<String> {
     let text = value.as_str()?;
     let hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
@@ -584,6 +598,14 @@ mod tests {
                 "`origin` must be a text of 1 to 1000 characters, none of them a control character",
             ),
             ("license = \"Apache", "license = \"\\tApache", "`license` must be a text of"),
+            (
+                "\"captions.tsv\" =",
+                "\"elsewhere/captions.tsv\" =",
+                "`sha256` must be a table of file names, plain or in the folder `golden.pictures`",
+            ),
+            ("\"captions.tsv\" =", "\"pictures/../x\" =", "`sha256` must be a table of"),
+            ("\"captions.tsv\" =", "\"pictures/\" =", "`sha256` must be a table of"),
+            ("\"captions.tsv\" =", "\"pictures/a/b\" =", "`sha256` must be a table of"),
             ("space = \"starter-2\"", "space = \"Starter 2\"", "`space` must be"),
             ("\"a photo of a {}\"", "\"a photo\"", "`templates` must be"),
             (

@@ -377,7 +377,8 @@ def bundle(name, out, starter, names, embeddings):
         json.dump(golden, file)
     with open(f"{folder}/model.toml", "w") as file:
         file.write(MANIFEST.format(name=name, rule=CLIP))
-        for part in ("golden.json", "image.onnx", "text.onnx", "tokenizer.json"):
+        parts = ["golden.json", "image.onnx", "text.onnx", "tokenizer.json"]
+        for part in parts + [f"pictures/{it}" for it in names]:
             digest = hashlib.sha256(open(f"{folder}/{part}", "rb").read()).hexdigest()
             file.write(f'"{part}" = "{digest}"\n')
 

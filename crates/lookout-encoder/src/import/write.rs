@@ -19,7 +19,7 @@ use super::quantize::{Quantizer, Summary};
 use super::source::{Family, Given, Source, Tokenizer};
 use super::tower::Tower;
 use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
-use crate::bundle::{BundleFile, hex, read_file};
+use crate::bundle::{BundleFile, entries, hex, is_terms, read_file};
 use crate::golden::{Golden, SampleCheck};
 use crate::manifest::{Clean, Manifest, Pad, TEXT_RULE, TokenSpec, TokenizerKind, short_text};
 use crate::onnx::{Written, check_ids};
@@ -70,9 +70,10 @@ pub fn import(
     let report = Importer { dir: folder.path(), options, source: &source }.run(host);
     // The temporary folder's name would mean nothing to the user, and it is gone.
     let report = report.map_err(|err| err.moved(folder.path(), &options.output))?;
-    sync(folder.path())?;
     // Again, for what the minutes of work have brought.
     check_replaced(options)?;
+    keep_terms(options, folder.path())?;
+    sync(folder.path())?;
     put(folder, &options.output, options.replace)?;
     let write_error = |source| EncoderError::Write { path: parent.to_owned(), source };
     File::open(parent).and_then(|it| it.sync_all()).map_err(write_error)?;
@@ -87,10 +88,11 @@ fn check_options(options: &ImportOptions) -> Result<(), EncoderError> {
     if options.texts.is_empty() {
         faults.add("texts", "at least 1 sample text", 0);
     }
-    let mut names: Vec<Option<&str>> = options.pictures.iter().map(|it| plain_name(it)).collect();
-    if let Some(idx) = names.iter().position(Option::is_none) {
+    let copied = || options.pictures.iter().chain(&options.notices);
+    let mut names: Vec<Option<&str>> = copied().map(|it| plain_name(it)).collect();
+    if let Some(odd) = copied().find(|it| plain_name(it).is_none()) {
         let rule = "files with names of ASCII letters, digits, `.`, `_` and `-`";
-        faults.add("pictures", rule, options.pictures[idx].display());
+        faults.add("pictures", rule, odd.display());
     }
     names.sort_unstable();
     if let Some(pair) = names.windows(2).find(|it| it[0] == it[1]) {
@@ -133,6 +135,20 @@ fn check_folders(source: &Path, output: &Path) -> Result<(), EncoderError> {
         let rule = format!("a folder apart from {}, neither in it nor around it", source.display());
         faults.add("output", rule, output.display());
         return Err(EncoderError::Invalid { path: output.to_owned(), faults: faults.0 });
+    }
+    Ok(())
+}
+
+/// Takes the files of terms along to the bundle in `to`, which replaces theirs.
+fn keep_terms(options: &ImportOptions, to: &Path) -> Result<(), EncoderError> {
+    if !options.replace || !options.output.exists() {
+        return Ok(());
+    }
+    for entry in entries(&options.output)? {
+        if entry.file_name().to_str().is_some_and(is_terms) {
+            let path = to.join(entry.file_name());
+            fs::copy(entry.path(), &path).map_err(|source| EncoderError::Write { path, source })?;
+        }
     }
     Ok(())
 }
@@ -208,7 +224,7 @@ impl Importer<'_> {
             check_ids(&float.path, float.graph()?, &input.name, largest_id)?;
         }
         hashes.push((tokenizer_file.to_owned(), self.write(tokenizer_file, &tokenizer)?));
-        self.copy_pictures()?;
+        hashes.append(&mut self.copy_pictures()?);
 
         let (image, image_summary) =
             self.quantize(&source.image, IMAGE_FILE, ImportStep::QuantizeImage, host)?;
@@ -400,15 +416,19 @@ impl Importer<'_> {
         golden.check_pictures(&mut tower, n_pictures, |it| host.read_picture(it))
     }
 
-    fn copy_pictures(&self) -> Result<(), EncoderError> {
+    /// Returns the copies with their hashes.
+    fn copy_pictures(&self) -> Result<Vec<(String, String)>, EncoderError> {
+        let mut hashes = Vec::new();
         let dir = self.dir.join(PICTURES_DIR);
         fs::create_dir(&dir).map_err(|source| EncoderError::Write { path: dir.clone(), source })?;
         for path in self.options.pictures.iter().chain(&self.options.notices) {
             let bytes = read_file(path, MAX_SAMPLE_BYTES)?;
             let name = path.file_name().unwrap_or_default();
-            self.write(Path::new(PICTURES_DIR).join(name), &bytes)?;
+            let name = format!("{PICTURES_DIR}/{}", name.to_string_lossy());
+            let hash = self.write(&name, &bytes)?;
+            hashes.push((name, hash));
         }
-        Ok(())
+        Ok(hashes)
     }
 
     /// Writes a file of the bundle and returns its hash.
