@@ -13,7 +13,7 @@ use lookout_encoder::{
 };
 use serde_json::Value;
 
-use crate::support::{lookout, root, run};
+use crate::support::{Ran, lookout, root, run};
 
 /// The least cosine between our float embedding and onnxruntime's: the bound for the way a picture
 /// or a text takes to the tower. A wrong resize rule, padding, mean or output costs more.
@@ -337,8 +337,8 @@ fn the_license_is_the_users_or_the_readmes() {
     import(&options, &mut Host).unwrap();
     assert_eq!(Bundle::open(&options.output).unwrap().license(), "apache-2.0");
     // A bundle is replaced only on demand, and then wholly.
-    let message = import(&options, &mut Host).unwrap_err();
-    assert!(matches!(message, EncoderError::Write { .. }), "{message}");
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.contains("`output` must be a place where nothing stands"), "{message}");
     options.license = Some("mine".to_owned());
     options.replace = true;
     import(&options, &mut Host).unwrap();
@@ -423,6 +423,82 @@ fn a_bundle_needs_a_name_of_its_own() {
 }
 
 #[test]
+fn what_killed_imports_left_is_cleared_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    // As two killed imports left it: one at its beginning, one with its last file.
+    fs::create_dir(at(".lookout-import-0123abcd-Ab3Xyz")).unwrap();
+    fs::create_dir_all(at(".lookout-import-0123abcd-Zz3Xyz/pictures")).unwrap();
+    for name in ["tokenizer.json", "image.onnx", "model.toml", "pictures/a.jpg"] {
+        fs::write(at(".lookout-import-0123abcd-Zz3Xyz").join(name), "").unwrap();
+    }
+    // No import made these.
+    let kept = [
+        ".lookout-import-mine",
+        ".lookout-import-0123abcd-Ab3Xyz.old",
+        ".lookout-import-0123abcd-Mine34",
+        ".lookout-import-0123abcd-Link34",
+    ];
+    fs::create_dir(at(kept[0])).unwrap();
+    fs::create_dir(at(kept[1])).unwrap();
+    fs::create_dir(at(kept[2])).unwrap();
+    fs::write(at(kept[2]).join("thesis.txt"), "years").unwrap();
+    std::os::unix::fs::symlink(at(kept[2]), at(kept[3])).unwrap();
+    import(&options(&exports().join("tinyclip"), &at("bundle")), &mut Host).unwrap();
+    let names = fs::read_dir(dir.path()).unwrap();
+    let mut names: Vec<String> =
+        names.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    let mut expected = [&kept[..], &["bundle"]].concat();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    assert_eq!(fs::read(at(kept[2]).join("thesis.txt")).unwrap(), b"years");
+}
+
+/// Runs an import within an import.
+struct Nested<'a> {
+    options: Option<ImportOptions>,
+    result: &'a mut Option<Result<ImportReport, EncoderError>>,
+}
+
+impl ImportHost for Nested<'_> {
+    fn read_picture(&mut self, path: &Path) -> Result<lookout_core::Picture, BoxError> {
+        if let Some(options) = self.options.take() {
+            *self.result = Some(import(&options, &mut Host));
+        }
+        Host.read_picture(path)
+    }
+
+    fn progress(&self, _: ImportStep, _: u64, _: u64) {}
+}
+
+#[test]
+fn two_imports_do_not_write_one_bundle_and_leave_each_other_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let outer = options(&exports().join("tinyclip"), &dir.path().join("bundle"));
+    for (output, refused) in [("bundle", true), ("other", false)] {
+        let inner = ImportOptions { output: dir.path().join(output), ..outer.clone() };
+        let outer = ImportOptions { replace: outer.output.exists(), ..outer.clone() };
+        let mut result = None;
+        let mut host = Nested {
+            options: Some(ImportOptions { replace: outer.replace, ..inner }),
+            result: &mut result,
+        };
+        import(&outer, &mut host).unwrap();
+        let result = result.unwrap().map(drop).map_err(|it| it.to_string());
+        match (result, refused) {
+            (Ok(()), false) => {}
+            (Err(message), true) => {
+                let told = "one that another import is writing";
+                assert!(message.contains(told), "{message}");
+            }
+            (result, _) => panic!("{output}: {result:?}"),
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
 fn a_bundle_is_made_apart_from_its_source() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("export");
@@ -490,6 +566,23 @@ fn the_verb_tells_what_it_made_and_what_is_missing() {
     run(&again).failed(1, &["a bundle stands there; --force replaces it"]);
     let missing = ["models", "import", source, "--output", "no/bundle", "--license", "MIT"];
     run(&missing).failed(1, &["the folder of the output does not exist"]);
+}
+
+#[test]
+fn an_output_may_be_a_bare_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let import = |output: &str, more: &[&str]| {
+        let source = exports().join("siglip");
+        let args = ["models", "import", source.to_str().unwrap(), "--license", "MIT"];
+        let mut program = lookout();
+        program.current_dir(dir.path()).args(args).args(["--output", output]).args(more);
+        Ran::from(program.output().unwrap())
+    };
+    let made = import("bundle", &[]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let made = import("bundle", &["--force"]);
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod source;
 mod tests;
 mod tower;
 mod wanted;
+mod workplace;
 mod write;
 
 use std::path::{Path, PathBuf};

@@ -1,9 +1,8 @@
 //! The bundle: made in a folder beside its place, proven there, and put into its place whole.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use lookout_core::Embedding;
@@ -18,6 +17,7 @@ use super::json::Faults;
 use super::quantize::{Quantizer, Summary};
 use super::source::{Family, Given, Source, Tokenizer};
 use super::tower::Tower;
+use super::workplace::Workplace;
 use super::{ImportHost, ImportOptions, ImportReport, ImportStep, TowerReport};
 use crate::bundle::{BundleFile, entries, hex, is_terms, read_file};
 use crate::golden::{Golden, SampleCheck};
@@ -44,6 +44,18 @@ const IMAGE_FILE: &str = "image.onnx";
 const TEXT_FILE: &str = "text.onnx";
 const GOLDEN_FILE: &str = "golden.json";
 const PICTURES_DIR: &str = "pictures";
+const HUGGING_FACE_FILE: &str = "tokenizer.json";
+const MERGES_FILE: &str = "merges.txt";
+/// What is at the top of a bundle that an import made.
+pub(super) const OWN_FILES: [&str; 7] = [
+    Bundle::MANIFEST,
+    IMAGE_FILE,
+    TEXT_FILE,
+    GOLDEN_FILE,
+    PICTURES_DIR,
+    HUGGING_FACE_FILE,
+    MERGES_FILE,
+];
 
 /// Imports a model, as `options` say. On an error nothing is at the output that was not there
 /// before.
@@ -62,11 +74,7 @@ pub fn import(
     let source = Source::read(&options.source, &given)?;
     let parent = options.output.parent().filter(|it| !it.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
-    let folder = tempfile::Builder::new()
-        .prefix(".lookout-import-")
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir_in(parent)
-        .map_err(|source| EncoderError::Write { path: parent.to_owned(), source })?;
+    let Workplace { folder, lock } = Workplace::open(parent, &options.output)?;
     let report = Importer { dir: folder.path(), options, source: &source }.run(host);
     // The temporary folder's name would mean nothing to the user, and it is gone.
     let report = report.map_err(|err| err.moved(folder.path(), &options.output))?;
@@ -77,6 +85,7 @@ pub fn import(
     put(folder, &options.output, options.replace)?;
     let write_error = |source| EncoderError::Write { path: parent.to_owned(), source };
     File::open(parent).and_then(|it| it.sync_all()).map_err(write_error)?;
+    drop(lock);
     Ok(report)
 }
 
@@ -139,6 +148,16 @@ fn check_folders(source: &Path, output: &Path) -> Result<(), EncoderError> {
     Ok(())
 }
 
+fn check_free(output: &Path) -> Result<(), EncoderError> {
+    if fs::symlink_metadata(output).is_err() {
+        return Ok(());
+    }
+    let mut faults = Faults::default();
+    let rule = "a place where nothing stands, or a bundle that is replaced with --force";
+    faults.add("output", rule, "something that stands there now");
+    Err(EncoderError::Invalid { path: output.to_owned(), faults: faults.0 })
+}
+
 /// Takes the files of terms along to the bundle in `to`, which replaces theirs.
 fn keep_terms(options: &ImportOptions, to: &Path) -> Result<(), EncoderError> {
     if !options.replace || !options.output.exists() {
@@ -156,7 +175,10 @@ fn keep_terms(options: &ImportOptions, to: &Path) -> Result<(), EncoderError> {
 /// What is replaced is removed, so it must be a bundle and nothing else.
 fn check_replaced(options: &ImportOptions) -> Result<(), EncoderError> {
     let path = &options.output;
-    if !options.replace || !path.exists() {
+    if !options.replace {
+        return check_free(path);
+    }
+    if !path.exists() {
         return Ok(());
     }
     let others = Bundle::others(path)?;
@@ -210,8 +232,8 @@ impl Importer<'_> {
     fn run(&self, host: &mut dyn ImportHost) -> Result<ImportReport, EncoderError> {
         let source = self.source;
         let tokenizer_file = match source.tokens.kind {
-            TokenizerKind::HuggingFace => "tokenizer.json",
-            TokenizerKind::ClipBpe => "merges.txt",
+            TokenizerKind::HuggingFace => HUGGING_FACE_FILE,
+            TokenizerKind::ClipBpe => MERGES_FILE,
         };
         let mut hashes = Vec::new();
         // The cheap parts first, so that what is wrong with them is found before the long ones.
@@ -692,7 +714,7 @@ fn put(folder: tempfile::TempDir, output: &Path, replace: bool) -> Result<(), En
     if replace && output.exists() {
         old = Some(swap(folder.path(), output).map_err(write_error)?);
     } else if fs::symlink_metadata(output).is_ok() {
-        return Err(write_error(io::ErrorKind::AlreadyExists.into()));
+        return check_free(output);
     } else {
         fs::rename(folder.path(), output).map_err(write_error)?;
     }
@@ -700,6 +722,8 @@ fn put(folder: tempfile::TempDir, output: &Path, replace: bool) -> Result<(), En
     let _gone: PathBuf = folder.keep();
     if let Some(old) = old
         && let Err(error) = fs::remove_dir_all(&old)
+        // Another import may have cleared it away.
+        && error.kind() != io::ErrorKind::NotFound
     {
         let folder = old.display();
         tracing::warn!(%folder, %error, "The replaced bundle cannot be removed; remove it by hand.");
