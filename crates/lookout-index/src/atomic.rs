@@ -1,12 +1,24 @@
 //! Files that are either written wholly or not at all.
 
-use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use tempfile::NamedTempFile;
+
+use crate::format::MAGIC;
+
+const PREFIX: &str = ".lookout-";
+const SUFFIX: &str = ".tmp";
+/// Characters that make a name unique.
+const RANDOM_CHARS: usize = 6;
+/// How often another process may take a new file for an old one before it is locked.
+const ATTEMPTS: usize = 8;
+
 /// Writes `path` through a temporary file beside it: contents and folder are on the disk before
-/// this returns, and on an error the temporary file is gone and `path` is as it was.
+/// this returns, and on an error the temporary file is gone and `path` is as it was. Temporary
+/// files that killed processes left in the folder are removed.
 ///
 /// A file that is mapped elsewhere keeps its old contents there, because it is replaced and
 /// never changed.
@@ -29,13 +41,50 @@ pub(crate) fn try_write(path: &Path) -> io::Result<()> {
     temporary(path)?.close()
 }
 
-fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .prefix(".lookout-")
-        .suffix(".tmp")
-        // The service reads as another user than the one who builds.
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder(path))
+/// A new file that is locked while this process lives, where the file system has locks.
+fn temporary(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = folder(path);
+    clear(folder);
+    for _ in 0..ATTEMPTS {
+        let temporary = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
+            .rand_bytes(RANDOM_CHARS)
+            // The service reads as another user than the one who builds.
+            .permissions(Permissions::from_mode(0o644))
+            .tempfile_in(folder)?;
+        let is_taken = matches!(temporary.as_file().try_lock(), Err(fs::TryLockError::WouldBlock));
+        // Another process may have taken it for an old one before it was locked.
+        if !is_taken && temporary.as_file().metadata()?.nlink() != 0 {
+            return Ok(temporary);
+        }
+    }
+    Err(io::Error::other("other processes remove what is made there"))
+}
+
+/// Removes what killed processes left in `folder`: files with such a name that nobody has locked, and
+/// that are empty or the beginning of an index. What cannot be removed hinders nobody.
+fn clear(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for path in entries.flatten().map(|it| it.path()) {
+        let name = path.file_name().and_then(|it| it.to_str()).unwrap_or_default();
+        let random = name.strip_prefix(PREFIX).and_then(|it| it.strip_suffix(SUFFIX));
+        let is_named = random.is_some_and(|it| {
+            it.len() == RANDOM_CHARS && it.bytes().all(|it| it.is_ascii_alphanumeric())
+        });
+        if !is_named || !fs::symlink_metadata(&path).is_ok_and(|it| it.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(&path) else { continue };
+        if file.try_lock().is_err() {
+            continue;
+        }
+        let mut start = Vec::new();
+        let is_read = (&file).take(MAGIC.len() as u64).read_to_end(&mut start).is_ok();
+        if is_read && MAGIC.starts_with(&start) {
+            fs::remove_file(&path).ok();
+        }
+    }
 }
 
 fn folder(path: &Path) -> &Path {
@@ -88,5 +137,29 @@ mod tests {
         write_atomically(&dir.path().join("folder"), |it| it.write_all(b"new")).unwrap_err();
         assert_eq!(names(dir.path()).len(), 2);
         assert!(write_atomically(&dir.path().join("gone/file"), |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn what_killed_builds_left_is_cleared_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at(".lookout-Ab3Xyz.tmp"), "").unwrap();
+        let mut whole = crate::format::MAGIC.to_vec();
+        whole.extend(b"half of an index");
+        fs::write(at(".lookout-Yb3Xyz.tmp"), whole).unwrap();
+        let mut kept = [".lookout-Mine34.tmp", ".lookout-notes.tmp", ".lookout-Ab3Xyz.tmp.bak"];
+        kept.sort_unstable();
+        for name in kept {
+            fs::write(at(name), "mine").unwrap();
+        }
+        write_atomically(&at("first"), |it| {
+            // Another build beside it ends in the meantime.
+            write_atomically(&at("second"), |it| it.write_all(b"2"))?;
+            it.write_all(b"1")
+        })
+        .unwrap();
+        let mut found = names(dir.path());
+        found.sort_unstable();
+        assert_eq!(found, [&kept[..], &["first", "second"]].concat());
     }
 }

@@ -19,7 +19,7 @@ pub(crate) const MAX_TEXT_CHARS: usize = 1000;
 pub(crate) const SCALE_BYTES: usize = 4;
 
 /// Neither text nor anything that a text conversion leaves intact.
-const MAGIC: [u8; 8] = *b"\x89LIDX\r\n\x1a";
+pub(crate) const MAGIC: [u8; 8] = *b"\x89LIDX\r\n\x1a";
 const INT8_WITH_SCALE: u8 = 1;
 const MAX_LAYERS: u32 = 32;
 const SECTION_TABLE: usize = 144;
