@@ -27,6 +27,12 @@ impl Cuda {
     pub(crate) fn open() -> Result<Self, EncoderError> {
         let opened = caught(|| {
             let runtime = runtime_for_name("cuda")?.context("tract has no runtime `cuda`")?;
+            let kernels = tract_cuda::kernels::cubin_dir();
+            if !kernels.exists() {
+                // A warning, because those are what every verb shows.
+                let kernels = kernels.display();
+                tracing::warn!(%kernels, "The GPU's kernels are compiled once: about a minute.");
+            }
             // Driver and libraries are there; only a stream tells whether they work together.
             tract_cuda::with_cuda_stream(|stream| Ok(stream.synchronize()?))?;
             TractResult::Ok(runtime)
