@@ -1,6 +1,7 @@
 //! `classify` and `embed` on real pictures.
 
 use std::fs;
+use std::path::Path;
 use std::process::Stdio;
 
 use lookout_core::Embedding;
@@ -275,4 +276,53 @@ fn hits_on_the_labelled_pictures_are_those_in_the_readme() {
         let is_said = (hits - 1..=hits + 1).any(|it| readme.contains(&row(it)));
         assert!(is_said, "models/README.md should say about {:?}", row(hits));
     }
+}
+
+#[test]
+fn labels_are_embedded_once_and_a_damaged_model_is_told_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let starter = root().join("models/starter");
+    let classify = |model: &Path, label: &str| {
+        let mut command = lookout();
+        command.env("XDG_CACHE_HOME", folder.path()).env("LOOKOUT_LOG", "lookout=debug");
+        command.args(["classify", "--image-only", "--label", label, "--label", "a dog"]);
+        command.args(["--model".as_ref(), model.as_os_str()]).arg(&pictures()[0]);
+        Ran::from(command.output().unwrap())
+    };
+    let embedded = |ran: &Ran, n: u8| {
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        ran.stderr.contains(&format!("Labels are embedded. sets=1 compiled={n}"))
+    };
+    let first = classify(&starter, "a bear");
+    assert!(embedded(&first, 1), "{}", first.stderr);
+    let second = classify(&starter, "a bear");
+    assert!(embedded(&second, 0), "{}", second.stderr);
+    assert_eq!(second.stdout, first.stdout);
+    let other = classify(&starter, "a lion");
+    assert!(embedded(&other, 1), "{}", other.stderr);
+
+    let packs: Vec<_> = fs::read_dir(folder.path().join("lookout/labels")).unwrap().collect();
+    assert_eq!(packs.len(), 2);
+    for pack in packs {
+        fs::write(pack.unwrap().path(), "rubbish").unwrap();
+    }
+    let third = classify(&starter, "a bear");
+    assert!(embedded(&third, 1) && third.stderr.contains("label pack"), "{}", third.stderr);
+    assert_eq!(third.stdout, first.stdout);
+
+    let damaged = folder.path().join("damaged");
+    fs::create_dir_all(damaged.join("pictures")).unwrap();
+    for entry in
+        fs::read_dir(&starter).unwrap().chain(fs::read_dir(starter.join("pictures")).unwrap())
+    {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, damaged.join(path.strip_prefix(&starter).unwrap())).unwrap();
+        }
+    }
+    let text = damaged.join("text.onnx");
+    let mut bytes = fs::read(&text).unwrap();
+    bytes[10_000_000] ^= 1;
+    fs::write(&text, bytes).unwrap();
+    classify(&damaged, "a bear").failed(1, &["text.onnx"]);
 }

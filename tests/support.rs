@@ -30,6 +30,8 @@ pub(crate) fn lookout() -> Command {
     assert!(program.is_file(), "{} is not built; test with --workspace", program.display());
     let mut command = Command::new(program);
     command.current_dir(root()).env_remove("LOOKOUT_LOG").stdin(Stdio::null());
+    // Not the user's.
+    command.env_remove("CACHE_DIRECTORY").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

@@ -121,6 +121,11 @@ impl ClassEmbeddings {
         self.0[0].dimension()
     }
 
+    /// The embeddings, in class order.
+    pub fn as_slice(&self) -> &[Embedding] {
+        &self.0
+    }
+
     /// softmax over `scale` times the cosine of `embedding` to each class.
     pub fn distribution(
         &self,

@@ -190,6 +190,12 @@ impl Bundle {
         self.manifest.sha256.keys().try_for_each(|name| self.verify_file(name))
     }
 
+    /// Hashes the files of the text tower, for those who do without loading it.
+    pub fn verify_text_files(&self) -> Result<(), EncoderError> {
+        let text = &self.manifest.text;
+        [&text.file, &text.tokens.file].into_iter().try_for_each(|name| self.verify_file(name))
+    }
+
     fn verify_file(&self, name: &str) -> Result<(), EncoderError> {
         let BundleEntry { path, sha256, limit } = self.entry(name);
         let got = hash(open_file(&path, limit)?)

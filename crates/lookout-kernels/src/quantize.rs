@@ -13,8 +13,9 @@ pub(crate) const MAX_TILE_ROWS: usize = 16;
 const SCALE_ENTRIES: usize = 256;
 
 /// Quantized rows: entry = `scale` of the row · (step − `zero` of the row), where steps are whole
-/// numbers from 0 to as many as the layer's kernel has room for ([`Weights::steps`]). A row's steps
-/// reach from its least to its greatest entry, 0 among them, which is exact.
+/// numbers from 0 to as many as the layer's kernel has room for ([`Weights::steps`]). The steps reach
+/// from the least to the greatest entry of the row, or of the few rows that share a scale, 0 among
+/// them, which is exact.
 ///
 /// The buffer is kept from one use to the next.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Rows {
     }
 
     /// The same for the pixels of one picture: neighbours share a scale where they have few
-    /// channels, since to find one costs as much as to quantize a hundred entries.
+    /// channels, since finding one takes longer than to quantize so few entries.
     pub fn quantize_pixels(&mut self, values: &[f32], weights: &Weights) {
         let n_alike = SCALE_ENTRIES.checked_div(weights.n_inputs()).unwrap_or(0).max(1);
         self.quantize_by(values, weights, n_alike);

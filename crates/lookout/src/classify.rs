@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::cli::ClassifyArgs;
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
+use crate::packs::Packs;
 use crate::{assets, memory, output};
 
 /// Captions shown in text output; JSON has all.
@@ -40,7 +41,8 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
-    let embeddings = engine::compile(&runtime, &engine.bundle, &[&classes])?.remove(0);
+    let embeddings =
+        engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
     let rules = engine::single_picture_rules(&engine.bundle);
     let decider = Decider::new(rules, &classes, Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?;

@@ -19,6 +19,7 @@ use lookout_publish::{LinkSnapshot, Publisher};
 use crate::cli::ConfigArgs;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
+use crate::packs::Packs;
 use crate::plan::{self, Plan, PlannedCamera};
 use crate::service::{Manager, watch_signals};
 use crate::{engine, memory};
@@ -27,7 +28,9 @@ const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
-    serve(Plan::make(plan::load(args)?)?, |publisher, _| Arc::clone(publisher) as Arc<dyn Publish>)
+    serve(Plan::make(plan::load(args)?, &Packs::here())?, |publisher, _| {
+        Arc::clone(publisher) as Arc<dyn Publish>
+    })
 }
 
 /// Runs the daemon until it is asked to stop, a stage fails, or every camera has come to its end.

@@ -15,6 +15,7 @@ use lookout_publish::payload::{EvidencePayload, PictureLine};
 use crate::cli::DemoArgs;
 use crate::daemon;
 use crate::failure::Failure;
+use crate::packs::Packs;
 use crate::plan::Plan;
 use crate::{assets, classify, output};
 
@@ -30,7 +31,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     ));
     let flags =
         [("mqtt.host".to_owned(), host.to_string()), ("mqtt.port".to_owned(), port.to_string())];
-    let plan = Plan::make(Config::load(&config, [], &flags)?)?;
+    let plan = Plan::make(Config::load(&config, [], &flags)?, &Packs::here())?;
     let format = if args.json { Format::Json } else { Format::Text };
     let classes = plan.classes();
     let print_error = Arc::new(Mutex::new(None));

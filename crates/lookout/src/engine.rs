@@ -12,6 +12,8 @@ use lookout_core::{
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::Index;
 
+use crate::packs::{Key, Packs};
+
 /// N where nothing else is said: enough for K captions after duplicates are gone.
 const DEFAULT_CANDIDATES: usize = lookout_index::DEFAULT_CANDIDATES;
 
@@ -118,9 +120,38 @@ pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<P
     Ok(path)
 }
 
+/// The embeddings of every class, from `packs` where they are there.
+pub(crate) fn compile(
+    runtime: &Runtime,
+    bundle: &Bundle,
+    sets: &[&ClassSet],
+    packs: &Packs,
+) -> anyhow::Result<Vec<ClassEmbeddings>> {
+    let keys: Vec<Option<Key>> = sets.iter().map(|it| Key::of(it, bundle, runtime)).collect();
+    let get = |(set, key): (&&ClassSet, &Option<Key>)| {
+        packs.get((*key)?, set.classes().len(), bundle.dimension())
+    };
+    let mut compiled: Vec<Option<ClassEmbeddings>> = sets.iter().zip(&keys).map(get).collect();
+    let missing: Vec<usize> = (0..sets.len()).filter(|it| compiled[*it].is_none()).collect();
+    tracing::debug!(sets = sets.len(), compiled = missing.len(), "Labels are embedded.");
+    if missing.is_empty() {
+        // A damaged model is told all the same.
+        bundle.verify_text_files()?;
+    } else {
+        let new: Vec<&ClassSet> = missing.iter().map(|it| sets[*it]).collect();
+        for (idx, classes) in missing.into_iter().zip(embed(runtime, bundle, &new)?) {
+            if let Some(key) = keys[idx] {
+                packs.put(key, &classes);
+            }
+            compiled[idx] = Some(classes);
+        }
+    }
+    Ok(compiled.into_iter().flatten().collect())
+}
+
 /// Embeds the prompts of every class. The text tower is loaded for this alone and released, and
 /// a prompt that several sets share is embedded once.
-pub(crate) fn compile(
+fn embed(
     runtime: &Runtime,
     bundle: &Bundle,
     sets: &[&ClassSet],

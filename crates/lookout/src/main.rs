@@ -17,6 +17,7 @@ mod memory;
 mod models;
 mod node;
 mod output;
+mod packs;
 mod plan;
 mod service;
 

@@ -19,6 +19,7 @@ use lookout_publish::{MqttSettings, Publisher, Secret, Tls};
 use crate::cli::ConfigArgs;
 use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
+use crate::packs::Packs;
 use crate::{node, output};
 
 /// The largest CA file that is read.
@@ -42,7 +43,8 @@ pub(crate) struct PlannedCamera {
 }
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
-    let plan = Plan::make(load(args)?)?;
+    // The text tower is to be checked too.
+    let plan = Plan::make(load(args)?, &Packs::nowhere())?;
     if let Some(Err(error)) = plan.engine.index.as_ref().map(Index::verify_all) {
         let error = anyhow::Error::from(error);
         return Err(Failure::faults(&[plan.config.fault(
@@ -98,8 +100,8 @@ fn environment() -> Result<Vec<(String, String)>, Failure> {
 
 impl Plan {
     /// Loads what the configuration names. Everything that is wrong is reported at once, as far
-    /// as one fault does not hide another.
-    pub(crate) fn make(config: Config) -> Result<Self, Failure> {
+    /// as one fault does not hide another. Labels come from `packs` where they are there.
+    pub(crate) fn make(config: Config, packs: &Packs) -> Result<Self, Failure> {
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
@@ -155,7 +157,7 @@ impl Plan {
             return Err(Failure::faults(&faults));
         }
         let sets: Vec<&ClassSet> = checked.iter().map(|it| &it.2).collect();
-        let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets)?;
+        let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
         let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
             let (settings, uri, classes, rules) = checked;
             PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
