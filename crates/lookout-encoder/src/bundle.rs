@@ -101,9 +101,11 @@ impl Bundle {
         let mut others = Vec::new();
         for entry in entries(dir)? {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_terms = is_terms(&name) && entry.file_type().is_ok_and(|it| it.is_file());
-            let is_own = name == Self::MANIFEST || name == golden.pictures || is_terms;
-            if !is_own && !sha256.contains_key(&name) {
+            // A folder of a file's name holds something of somebody else.
+            let is_file = entry.file_type().is_ok_and(|it| it.is_file());
+            let is_file = is_file
+                && (name == Self::MANIFEST || is_terms(&name) || sha256.contains_key(&name));
+            if !is_file && name != golden.pictures {
                 others.push(name);
             }
         }
@@ -111,7 +113,8 @@ impl Bundle {
         if pictures.is_dir() {
             for entry in entries(&pictures)? {
                 let name = format!("{}/{}", golden.pictures, entry.file_name().to_string_lossy());
-                if !sha256.contains_key(&name) {
+                let is_file = entry.file_type().is_ok_and(|it| it.is_file());
+                if !is_file || !sha256.contains_key(&name) {
                     others.push(name);
                 }
             }

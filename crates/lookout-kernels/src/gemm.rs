@@ -193,31 +193,36 @@ unsafe fn finish_columns<V: Lanes>(block: &Block, activation: Activation, output
     // SAFETY: the caller vouches that every array holds `n_columns` entries.
     unsafe {
         while at + V::LEN <= block.n_columns {
-            finish_rows::<V>(block, at, activation, output);
+            finish_rows::<V, ABREAST>(block, at, activation, output);
             at += V::LEN;
         }
         while at + V::Half::LEN <= block.n_columns {
-            finish_rows::<V::Half>(block, at, activation, output);
+            finish_rows::<V::Half, 1>(block, at, activation, output);
             at += V::Half::LEN;
         }
         while at < block.n_columns {
-            finish_rows::<f32>(block, at, activation, output);
+            finish_rows::<f32, 1>(block, at, activation, output);
             at += 1;
         }
     }
 }
 
-/// `V::LEN` columns from `at` on.
+/// `V::LEN` columns from `at` on, `N` rows abreast where that takes long.
 #[inline(always)]
-unsafe fn finish_rows<V: Lanes>(block: &Block, at: usize, activation: Activation, output: Output) {
+unsafe fn finish_rows<V: Lanes, const N: usize>(
+    block: &Block,
+    at: usize,
+    activation: Activation,
+    output: Output,
+) {
     // SAFETY: the caller vouches for `V::LEN` entries at `at` in each of `n_rows` rows.
     unsafe {
         let mut row = 0;
         // What is over after a few instructions need not wait for others.
         let is_long = !matches!(activation, Activation::Identity | Activation::Clamp { .. });
-        while is_long && row + ABREAST <= block.n_rows {
-            finish_some::<V, ABREAST>(block, row, at, activation, output);
-            row += ABREAST;
+        while 1 < N && is_long && row + N <= block.n_rows {
+            finish_some::<V, N>(block, row, at, activation, output);
+            row += N;
         }
         while row < block.n_rows {
             finish_some::<V, 1>(block, row, at, activation, output);

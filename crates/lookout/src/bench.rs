@@ -1,6 +1,6 @@
 //! `lookout models bench`: what a picture costs on this machine.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
 use anyhow::{Context, bail};
 use cpu_time::ProcessTime;
@@ -38,6 +38,8 @@ struct Round {
     cpu_ms: Vec<f64>,
 }
 
+/// The longest line of standard input that can be a number of pictures.
+const MAX_LINE: u64 = 64;
 /// Pictures of one round at most.
 const MAX_ROUND: u32 = 100_000;
 
@@ -135,8 +137,14 @@ impl Subject {
     /// comes first: the tower is loaded.
     fn paced(&mut self) -> anyhow::Result<()> {
         output::json_line(&Round { cpu_ms: Vec::new() })?;
-        for line in io::stdin().lock().lines() {
-            let line = line.context("standard input broke off")?;
+        let mut stdin = io::stdin().lock();
+        loop {
+            let mut line = String::new();
+            // Longer than any number; the rest of a line is another one, and no number.
+            let n_bytes = stdin.by_ref().take(MAX_LINE).read_line(&mut line);
+            if n_bytes.context("standard input broke off")? == 0 {
+                return Ok(());
+            }
             let n = line.trim().parse().ok().filter(|it| (1..=MAX_ROUND).contains(it));
             let n = n.with_context(|| {
                 format!("a line must be a number of pictures, 1 to {MAX_ROUND}, got {line:?}")
@@ -144,7 +152,6 @@ impl Subject {
             let cpu_ms = self.pictures(n)?;
             output::json_line(&Round { cpu_ms })?;
         }
-        Ok(())
     }
 
     /// The report, and what is wrong with the embeddings if anything is.

@@ -12,7 +12,7 @@ use super::graph::{Graph, Kind, attr};
 const MAX_NODES: usize = 10;
 
 /// So far out that only a function without a bound goes along.
-const FAR: f64 = 1e4;
+const FAR: f64 = 1e30;
 
 /// Where cones and activations are compared.
 const POINTS: [f64; 11] = [-7.0, -3.5, -2.9, -1.3, -0.4, 0.0, 0.3, 1.1, 2.7, 5.5, 7.0];

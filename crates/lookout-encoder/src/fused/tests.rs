@@ -503,18 +503,24 @@ fn graphs_within_nodes_read_the_values_around_them() {
 #[test]
 fn a_layer_may_be_what_is_subtracted_or_divided_by() {
     let with = |nodes: &[NodeProto]| {
-        let same = node("Identity", &["v"], "same");
-        let nodes = [vec![node("Conv", &["x", "w"], "v"), same], nodes.to_vec()].concat();
-        let constants = vec![floats("w", &[128, 16, 3, 3]), floats("c", &[128, 1, 1])];
+        let between = [
+            node("Conv", &["x", "w"], "v"),
+            node("Identity", &["v"], "same"),
+            node("Mul", &["v", "k"], "scaled"),
+            node("Cast", &["v"], "cast").with("to", int(DataType::Float as i64)),
+        ];
+        let nodes = [between.to_vec(), nodes.to_vec()].concat();
+        let channels = |name| floats(name, &[128, 1, 1]);
+        let constants = vec![floats("w", &[128, 16, 3, 3]), channels("c"), channels("k")];
         Case::new("", &[1, 16, 5, 5], nodes, constants).giving("y").fused().unwrap().values
     };
-    for layer in ["v", "same"] {
+    for layer in ["v", "same", "scaled", "cast"] {
         let got = with(&[node("Sub", &["c", layer], "y")]);
-        let want = with(&[node("Sub", &["v", "c"], "d"), node("Neg", &["d"], "y")]);
+        let want = with(&[node("Sub", &[layer, "c"], "d"), node("Neg", &["d"], "y")]);
         let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4 * b.abs().max(1.0);
         assert!(got.iter().zip(&want).all(close), "c - {layer}: {got:?}, not {want:?}");
         let got = with(&[node("Div", &["c", layer], "y")]);
-        let want = with(&[node("Div", &["v", "c"], "d"), node("Reciprocal", &["d"], "y")]);
+        let want = with(&[node("Div", &[layer, "c"], "d"), node("Reciprocal", &["d"], "y")]);
         let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3 * b.abs().max(1.0);
         assert!(got.iter().zip(&want).all(close), "c / {layer}: {got:?}, not {want:?}");
     }
@@ -836,4 +842,63 @@ fn a_graph_without_end_is_refused() {
     check_refusals(&[(case(10_000), &[told, "got 10001"])]);
     // Nodes behind the output do not count.
     case(100).fused().unwrap();
+}
+
+#[test]
+fn bounds_may_lie_far_out() {
+    let nodes = vec![
+        node("Mul", &["x", "large"], "v"),
+        node("MatMul", &["v", "w"], "p"),
+        node("Clip", &["p", "low", "high"], "y"),
+    ];
+    let w = floats("w", &[8, 8]);
+    let scalars = [few("large", &[], &[1e6]), few("low", &[], &[-2e4]), few("high", &[], &[2e4])];
+    let constants = [vec![w], scalars.to_vec()].concat();
+    let values = Case::new("", &[3, 8], nodes, constants).giving("y").fused().unwrap().values;
+    assert!(values.iter().all(|it| it.abs() <= 2e4), "{values:?}");
+    assert!(values.iter().any(|it| it.abs() == 2e4), "{values:?}");
+}
+
+#[test]
+fn what_tract_passes_over_is_refused() {
+    let case = |name, node| Case::new(name, &[3, 4], vec![node], vec![floats("c", &[4])]);
+    let text = |text: &str| AttributeProto { s: text.into(), ..AttributeProto::default() };
+    let mha = node("MultiHeadAttention", &["x", "x", "x"], "y");
+    let mha = NodeProto { domain: "com.microsoft".into(), ..mha };
+    let norm = node("SkipSimplifiedLayerNormalization", &["x", "x", "c", "c"], "y");
+    let norm = NodeProto { domain: "com.microsoft".into(), ..norm };
+    let lstm = || node("LSTM", &["x", "c", "c"], "y");
+    check_refusals(&[
+        (case("causal", mha.with("unidirectional", int(1))), &["`unidirectional` of node"]),
+        (case("bias", norm), &["input 3, the bias, of node"]),
+        (case("reverse", lstm().with("direction", text("reverse"))), &["`direction` of node"]),
+        (case("clip", lstm().with("clip", int(0))), &["`clip` of node"]),
+        (case("remainder", node("Mod", &["x", "c"], "y")), &["`fmod` of node"]),
+        (
+            Case::new(
+                "window",
+                &[1, 1, 4, 4],
+                vec![node("MaxPool", &["x"], "y").with("kernel_shape", ints(&[1001, 1001]))],
+                vec![],
+            ),
+            &["`kernel_shape` of node", "at most 262144 positions"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_shape_cut_from_a_large_constant_is_known() {
+    let large = numbers("large", &[vec![1_000_000; 2], vec![1; 2998]].concat());
+    let bounds = ["from", "to", "axis"].iter().zip([0, 2, 0]);
+    let bounds = bounds.map(|(name, it)| numbers(name, &[it]));
+    let nodes = vec![
+        node("Slice", &["large", "from", "to", "axis"], "shape"),
+        node("ConstantOfShape", &["shape"], "c"),
+        node("Add", &["x", "c"], "y"),
+    ];
+    let constants = [vec![large], bounds.collect()].concat();
+    check_refusals(&[(
+        Case::new("cut", &[1, 1], nodes, constants),
+        &["may have at most 268435456 entries", "got shape [1000000, 1000000]"],
+    )]);
 }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::json::Faults;
 use super::write::OWN_FILES;
 use crate::bundle::{hex, is_terms};
+use crate::onnx::OnnxWriter;
 use crate::{Bundle, EncoderError};
 
 const PREFIX: &str = ".lookout-import-";
@@ -101,7 +102,9 @@ fn clear(path: &Path) {
     let Ok(entries) = fs::read_dir(path) else { return };
     let is_own = |it: io::Result<fs::DirEntry>| {
         let name = it.map(|it| it.file_name()).unwrap_or_default();
-        name.to_str().is_some_and(|it| OWN_FILES.contains(&it) || is_terms(it))
+        name.to_str().is_some_and(|it| {
+            OWN_FILES.contains(&it) || is_terms(it) || OnnxWriter::is_temporary(it)
+        })
     };
     let is_ours = entries.into_iter().all(is_own)
         || Bundle::others(path).is_ok_and(|others| others.is_empty());

@@ -484,8 +484,17 @@ pub(crate) fn fault(
 ) -> EncoderError {
     EncoderError::Onnx {
         path: path.to_owned(),
-        at: at.into(),
-        rule: rule.into(),
-        got: got.to_string(),
+        at: shortened(at.into()),
+        rule: shortened(rule.into()),
+        got: shortened(got.to_string()),
+    }
+}
+
+/// Names in a file may have any length.
+fn shortened(text: String) -> String {
+    const MAX_CHARS: usize = 400;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }

@@ -28,6 +28,8 @@ const OF_MICROSOFT: [&str; 11] = [
 const AUTO_PADS: [&str; 4] = ["NOTSET", "SAME_LOWER", "SAME_UPPER", "VALID"];
 /// The largest side, step or number of groups of a layer.
 const MAX_SIZE: i64 = 65_535;
+/// The most positions of a window: time and memory go by them, for each place that it moves to.
+const MAX_AREA: i64 = 1 << 18;
 
 /// The set of ONNX's own operators must be one of `versions`.
 pub(crate) fn check_opset(
@@ -56,8 +58,41 @@ pub(super) fn is_of_known_set(node: &NodeProto) -> bool {
     is_standard(&node.domain) || is_microsoft && OF_MICROSOFT.contains(&&*node.op_type)
 }
 
+/// What tract passes over: an attribute of an operator, or an input by its place.
+fn check_heeded(path: &Path, node: &NodeProto) -> Result<(), EncoderError> {
+    let is_recurrent = matches!(node.op_type.as_str(), "GRU" | "LSTM" | "RNN");
+    for attribute in &node.attribute {
+        let is_unheeded = match (node.op_type.as_str(), attribute.name.as_str()) {
+            ("MultiHeadAttention", "unidirectional") | (_, "input_forget") => attribute.i != 0,
+            (_, "direction") if is_recurrent => attribute.s == b"reverse",
+            (_, "activations" | "activation_alpha" | "activation_beta" | "clip") => is_recurrent,
+            _ => false,
+        };
+        if is_unheeded {
+            let at = format!("`{}` of {}", attribute.name, place(node));
+            let rule = "what it is by default, because tract knows no other; export the model \
+                        without it, or try device \"ort-cpu\"";
+            return Err(fault(path, at, rule, "another value"));
+        }
+    }
+    let is_integer_mod =
+        node.op_type == "Mod" && !node.attribute.iter().any(|it| it.name == "fmod" && it.i == 1);
+    let has_lost_bias = node.op_type == "SkipSimplifiedLayerNormalization"
+        && node.input.get(3).is_some_and(|it| !it.is_empty());
+    for (is_wrong, what) in [(is_integer_mod, "`fmod`"), (has_lost_bias, "input 3, the bias,")] {
+        if is_wrong {
+            let at = format!("{what} of {}", place(node));
+            let rule = "such as tract computes it, with `fmod` 1 and without that bias; export \
+                        the model without this operator, or try device \"ort-cpu\"";
+            return Err(fault(path, at, rule, "another"));
+        }
+    }
+    Ok(())
+}
+
 /// Windows, steps and groups must be such as a layer can have.
 pub(super) fn check_attributes(path: &Path, node: &NodeProto) -> Result<(), EncoderError> {
+    check_heeded(path, node)?;
     for attribute in &node.attribute {
         let AttributeProto { name, i, ints, s, .. } = attribute;
         let at = || format!("`{name}` of {}", place(node));
@@ -77,6 +112,11 @@ pub(super) fn check_attributes(path: &Path, node: &NodeProto) -> Result<(), Enco
             }
             _ => continue,
         };
+        let area = values.iter().try_fold(1i64, |area, it| area.checked_mul(*it));
+        if name == "kernel_shape" && area.is_none_or(|it| MAX_AREA < it) {
+            let rule = format!("of at most {MAX_AREA} positions; export the model again");
+            return Err(fault(path, at(), rule, format!("{values:?}")));
+        }
         if let Some(value) = values.iter().find(|it| !(least..=MAX_SIZE).contains(*it)) {
             let rule = format!("{least} to {MAX_SIZE}; export the model again");
             return Err(fault(path, at(), rule, value));

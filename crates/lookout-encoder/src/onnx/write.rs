@@ -21,6 +21,9 @@ const GRAPH_INITIALIZER: u32 = 5;
 const TENSOR_RAW_DATA: u32 = 9;
 /// The largest file, in bytes: what protobuf can hold.
 const MAX_FILE_BYTES: u64 = (2 << 30) - 1;
+/// What the name of a file begins and ends with that is being written.
+const PREFIX: &str = ".lookout-";
+const SUFFIX: &str = ".tmp";
 
 /// A model to write: the graph, and how long those of its initializers are whose bytes come
 /// later.
@@ -43,6 +46,11 @@ impl<'a> OnnxWriter<'a> {
         Self { model, lens }
     }
 
+    /// Whether a file that is being written can have this name.
+    pub(crate) fn is_temporary(name: &str) -> bool {
+        name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+    }
+
     /// Writes `path` through a temporary file beside it: on an error that file is gone and
     /// `path` is as it was. `payload` gives the bytes of one tensor; it is called once for each,
     /// in the order of the initializers.
@@ -56,8 +64,8 @@ impl<'a> OnnxWriter<'a> {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let mut temporary = tempfile::Builder::new()
-            .prefix(".lookout-")
-            .suffix(".tmp")
+            .prefix(PREFIX)
+            .suffix(SUFFIX)
             .permissions(Permissions::from_mode(0o644))
             .tempfile_in(folder)
             .map_err(write_error)?;

@@ -14,6 +14,8 @@ use tract_onnx::tract_hir::ops::scan::InferenceScan;
 const MAX_ENTRIES: u32 = 1 << 28;
 /// The most entries of a value that is computed to find the sizes of others. A shape has a few.
 const MAX_KNOWN: usize = 1 << 10;
+/// The most entries of a value that such may be computed from, by cutting it out.
+const MAX_SOURCE: usize = 1 << 22;
 
 /// Checks every value of a graph whose shapes are known.
 pub(crate) fn check_sizes(model: &TypedModel) -> TractResult<()> {
@@ -65,7 +67,7 @@ fn outputs(model: &mut InferenceModel, id: usize) -> TractResult<Option<TVec<Inf
         check_shape(&node.name, &node.op.name(), &shape)?;
         is_small &= entries(&shape).is_some_and(|it| it <= MAX_KNOWN);
     }
-    let known = |it: &InferenceFact| it.value.concretize().filter(|it| it.len() <= MAX_KNOWN);
+    let known = |it: &InferenceFact| it.value.concretize().filter(|it| it.len() <= MAX_SOURCE);
     let values: Option<TVec<TValue>> =
         inputs.iter().map(|it| known(it).map(IntoTValue::into_tvalue)).collect();
     let Some(values) = values.filter(|_| is_small) else { return Ok(Some(outputs)) };
