@@ -363,6 +363,12 @@ fn only_a_bundle_with_nothing_else_in_its_folder_is_replaced() {
     assert_eq!(fs::read(output.join("captions.lidx")).unwrap(), b"hours of work");
     fs::remove_file(output.join("captions.lidx")).unwrap();
     fs::remove_dir(output.join("notes")).unwrap();
+    // A folder of a file's name is not the file.
+    fs::remove_file(output.join("text.onnx")).unwrap();
+    fs::create_dir(output.join("text.onnx")).unwrap();
+    let message = import(&options, &mut Host).unwrap_err().to_string();
+    assert!(message.ends_with("got text.onnx"), "{message}");
+    fs::remove_dir(output.join("text.onnx")).unwrap();
     // Its manifest must be one of a bundle; its other files need not be there.
     let manifest = output.join("model.toml");
     let good = fs::read(&manifest).unwrap();
@@ -429,7 +435,10 @@ fn what_killed_imports_left_is_cleared_and_nothing_else() {
     // As two killed imports left it: one at its beginning, one with its last file.
     fs::create_dir(at(".lookout-import-0123abcd-Ab3Xyz")).unwrap();
     fs::create_dir_all(at(".lookout-import-0123abcd-Zz3Xyz/pictures")).unwrap();
-    for name in ["tokenizer.json", "image.onnx", "model.toml", "pictures/a.jpg"] {
+    // The last one is what killing it while it writes a tower leaves.
+    let files =
+        ["tokenizer.json", "image.onnx", "model.toml", "pictures/a.jpg", ".lookout-Ab3Xyz.tmp"];
+    for name in files {
         fs::write(at(".lookout-import-0123abcd-Zz3Xyz").join(name), "").unwrap();
     }
     // No import made these.
