@@ -74,6 +74,9 @@ pub(crate) fn open(device: Device) -> Result<Runtime, EncoderError> {
     let runtime = Runtime::open(device)?;
     let on = runtime.describe();
     match runtime.fallback() {
+        Some(_) if !cfg!(feature = "cuda") => {
+            tracing::info!(on, "The model runs on the CPU, the only device of this build.");
+        }
         Some(reason) => tracing::info!(on, "The model runs on the CPU: {reason}"),
         None => tracing::info!(on, "The model runs on device {device}."),
     }
@@ -111,10 +114,11 @@ pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<P
     let path = model.join(crate::assets::INDEX_FILE);
     if !path.exists() {
         bail!(
-            "{} does not exist; name an index with --index, or build it with \
-             `lookout index build CAPTIONS.tsv --output {}`",
+            "{} does not exist; name an index with --index (one for this model is built with \
+             `lookout index build --model {} CAPTIONS.tsv --output NAME.lidx`), or let the image \
+             decide alone with `classify --image-only`",
             path.display(),
-            path.display()
+            model.display()
         );
     }
     Ok(path)

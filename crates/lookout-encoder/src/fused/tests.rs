@@ -873,7 +873,6 @@ fn what_tract_passes_over_is_refused() {
         (case("bias", norm), &["input 3, the bias, of node"]),
         (case("reverse", lstm().with("direction", text("reverse"))), &["`direction` of node"]),
         (case("clip", lstm().with("clip", int(0))), &["`clip` of node"]),
-        (case("remainder", node("Mod", &["x", "c"], "y")), &["`fmod` of node"]),
         (
             Case::new(
                 "window",

@@ -75,17 +75,12 @@ fn check_heeded(path: &Path, node: &NodeProto) -> Result<(), EncoderError> {
             return Err(fault(path, at, rule, "another value"));
         }
     }
-    let is_integer_mod =
-        node.op_type == "Mod" && !node.attribute.iter().any(|it| it.name == "fmod" && it.i == 1);
-    let has_lost_bias = node.op_type == "SkipSimplifiedLayerNormalization"
-        && node.input.get(3).is_some_and(|it| !it.is_empty());
-    for (is_wrong, what) in [(is_integer_mod, "`fmod`"), (has_lost_bias, "input 3, the bias,")] {
-        if is_wrong {
-            let at = format!("{what} of {}", place(node));
-            let rule = "such as tract computes it, with `fmod` 1 and without that bias; export \
-                        the model without this operator, or try device \"ort-cpu\"";
-            return Err(fault(path, at, rule, "another"));
-        }
+    let has_bias = node.input.get(3).is_some_and(|it| !it.is_empty());
+    if node.op_type == "SkipSimplifiedLayerNormalization" && has_bias {
+        let at = format!("input 3, the bias, of {}", place(node));
+        let rule = "absent, because tract leaves it out; export the model without this operator, \
+                    or try device \"ort-cpu\"";
+        return Err(fault(path, at, rule, "one"));
     }
     Ok(())
 }
