@@ -132,6 +132,17 @@ pub enum IndexError {
         /// Where.
         source: std::str::Utf8Error,
     },
+    /// A stored caption cannot be unpacked.
+    #[error(
+        "{path} is damaged: section caption text: the caption of entry {entry} names a symbol that \
+         there is not, or ends too early; restore the file or build it again"
+    )]
+    PackedText {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: usize,
+    },
     /// The index belongs to another embedding space than the model.
     #[error(
         "{path} holds embeddings of space `{got}` with {got_dimension} dimensions, the model makes \
@@ -149,13 +160,14 @@ pub enum IndexError {
         /// The index's dimension.
         got_dimension: usize,
     },
-    /// instant-distance panicked.
-    #[error("{path}: the nearest-neighbor graph cannot be {action}; build the index again")]
+    /// instant-distance panicked, or made a graph of another shape than it should.
+    #[error(
+        "{path}: the nearest-neighbor graph cannot be built: instant-distance panicked; this is a \
+         fault of the program, please report it"
+    )]
     Graph {
-        /// The file.
+        /// The file that was to be written.
         path: PathBuf,
-        /// What was tried: `built`, `read` or `searched`.
-        action: &'static str,
     },
 
     /// A query has another dimension than the index.
@@ -247,7 +259,9 @@ impl IndexError {
     pub fn disposition(&self) -> Disposition {
         match self {
             // Only the entries that a query meets are affected.
-            Self::Vector { .. } | Self::Text { .. } => Disposition::SkipFrame,
+            Self::Vector { .. } | Self::Text { .. } | Self::PackedText { .. } => {
+                Disposition::SkipFrame
+            }
             Self::Read { .. }
             | Self::Write { .. }
             | Self::NotAFile { .. }

@@ -1,12 +1,12 @@
-//! The file format, version 1, as `README.md` beside this crate writes it down.
+//! The file format, version 2, as `README.md` beside this crate writes it down.
 
 use std::fmt;
 use std::path::Path;
 
-use crate::IndexError;
+use crate::{IndexError, sketch};
 
 /// The version written, and the only one read.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 /// Most entries of an index.
 pub(crate) const MAX_ENTRIES: usize = 10_000_000;
 /// Most dimensions of an embedding; keeps integer dot products within an `i32`.
@@ -20,7 +20,8 @@ pub(crate) const SCALE_BYTES: usize = 4;
 
 /// Neither text nor anything that a text conversion leaves intact.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89LIDX\r\n\x1a";
-const INT8_WITH_SCALE: u8 = 1;
+/// `i8` around a center, with one scale a vector.
+const CENTERED_INT8: u8 = 2;
 const MAX_LAYERS: u32 = 32;
 const SECTION_TABLE: usize = 144;
 const SECTION_ROW: usize = 20;
@@ -32,12 +33,18 @@ pub(crate) const HEADER_BYTES: usize = HEADER_CHECKSUM + 4;
 pub enum Section {
     /// What the other sections are; no row of the section table.
     Header,
-    /// Neighbors of every entry.
+    /// Neighbors of every entry; empty where searches are exhaustive.
     Graph,
+    /// Two bits of every dimension of the keys; empty where searches go by the graph.
+    Sketches,
+    /// What the vectors are stored as differences from.
+    Centers,
     /// The vectors that the graph is searched by.
     KeyVectors,
     /// The captions' vectors; empty where they are the keys.
     CaptionVectors,
+    /// What the bytes of the text stand for.
+    Symbols,
     /// Where each caption begins and ends.
     TextOffsets,
     /// The captions.
@@ -46,8 +53,20 @@ pub enum Section {
 
 impl Section {
     /// Those in the section table, in the file's order.
-    pub(crate) const STORED: [Self; 5] =
-        [Self::Graph, Self::KeyVectors, Self::CaptionVectors, Self::TextOffsets, Self::Text];
+    pub(crate) const STORED: [Self; 8] = [
+        Self::Graph,
+        Self::Sketches,
+        Self::Centers,
+        Self::KeyVectors,
+        Self::CaptionVectors,
+        Self::Symbols,
+        Self::TextOffsets,
+        Self::Text,
+    ];
+    /// Those that opening reads and checks; the others are large, and checked by
+    /// [`crate::Index::verify_all`].
+    pub(crate) const CHECKED_AT_OPENING: [Self; 5] =
+        [Self::Graph, Self::Sketches, Self::Centers, Self::Symbols, Self::TextOffsets];
 
     /// Its row in the section table; the header has none.
     pub(crate) fn row(self) -> usize {
@@ -60,8 +79,11 @@ impl fmt::Display for Section {
         f.write_str(match self {
             Self::Header => "header",
             Self::Graph => "graph",
+            Self::Sketches => "sketches",
+            Self::Centers => "centers",
             Self::KeyVectors => "key vectors",
             Self::CaptionVectors => "caption vectors",
+            Self::Symbols => "text symbols",
             Self::TextOffsets => "caption offsets",
             Self::Text => "caption text",
         })
@@ -105,7 +127,7 @@ impl Header {
         out.extend((self.dimension as u32).to_le_bytes());
         out.extend(self.n_entries.to_le_bytes());
         out.extend(self.n_layers.to_le_bytes());
-        out.extend([u8::from(self.own_keys), INT8_WITH_SCALE]);
+        out.extend([u8::from(self.own_keys), CENTERED_INT8]);
         out.extend(self.ef_construction.to_le_bytes());
         #[expect(clippy::cast_possible_truncation, reason = "at most MAX_SPACE_BYTES")]
         out.extend((self.space.len() as u32).to_le_bytes());
@@ -126,7 +148,7 @@ impl Header {
     }
 
     /// Reads and checks the header of a whole file: every later access by its counts and lengths
-    /// is within the file. Lengths of graph and text are checked where they are read.
+    /// is within the file. Lengths of graph, symbols and text are checked where they are read.
     pub(crate) fn decode(path: &Path, file: &[u8]) -> Result<Self, IndexError> {
         let fault = |rule, got| malformed(path, Section::Header, rule, got);
         if !file.starts_with(&MAGIC[..file.len().min(MAGIC.len())]) {
@@ -168,8 +190,8 @@ impl Header {
             1 => true,
             got => return Err(fault("the kind of keys must be 0 or 1", got.into())),
         };
-        if file[25] != INT8_WITH_SCALE {
-            return Err(fault("the quantization must be 1", file[25].into()));
+        if file[25] != CENTERED_INT8 {
+            return Err(fault("the quantization must be 2", file[25].into()));
         }
         let ef_construction = u16::from_le_bytes([file[26], file[27]]);
         let space_bytes = u32_at(file, 28) as usize;
@@ -189,6 +211,7 @@ impl Header {
 
         let mut sections = [SectionRow::default(); Section::STORED.len()];
         let vector_bytes = u64::from(n_entries) * (dimension + SCALE_BYTES) as u64;
+        let mut has_graph = false;
         let mut offset = HEADER_BYTES as u64;
         for (idx, section) in Section::STORED.into_iter().enumerate() {
             let at = SECTION_TABLE + idx * SECTION_ROW;
@@ -199,10 +222,14 @@ impl Header {
                 return Err(malformed(path, section, rule, u64_at(file, at)));
             }
             let expected = match section {
+                // One of the two finds the nearest.
+                Section::Sketches if has_graph => Some(0),
+                Section::Sketches => Some(sketch::section_bytes(n_entries.into(), dimension)),
+                Section::Centers => Some((1 + u64::from(own_keys)) * dimension as u64 * 4),
                 Section::KeyVectors => Some(vector_bytes),
                 Section::CaptionVectors => Some(if own_keys { vector_bytes } else { 0 }),
                 Section::TextOffsets => Some((u64::from(n_entries) + 1) * 4),
-                Section::Header | Section::Graph | Section::Text => None,
+                Section::Header | Section::Graph | Section::Symbols | Section::Text => None,
             };
             if let Some(expected) = expected.filter(|it| *it != row.length) {
                 return length(section, expected, row.length);
@@ -215,8 +242,15 @@ impl Header {
             if end > file_bytes {
                 return length(section, row.length, file_bytes.saturating_sub(offset));
             }
+            has_graph |= section == Section::Graph && row.length > 0;
             sections[idx] = row;
             offset = end;
+        }
+        if !has_graph && (n_layers > 0 || ef_construction > 0) {
+            return Err(fault(
+                "without a graph there must be no layers and no ef",
+                n_layers.max(ef_construction.into()).into(),
+            ));
         }
         if offset != declared {
             return Err(fault("the declared length must be that of all sections", declared));
@@ -263,13 +297,16 @@ pub(crate) fn check_sum(
 }
 
 /// The number at byte `at`; `bytes` must reach so far.
+#[inline]
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut out = [0; 4];
     out.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(out)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+/// The number at byte `at`; `bytes` must reach so far.
+#[inline]
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut out = [0; 8];
     out.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(out)

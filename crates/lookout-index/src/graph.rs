@@ -1,219 +1,152 @@
-//! The nearest-neighbor graph: built and searched by instant-distance, stored in our own form.
+//! The nearest-neighbor graph (HNSW): made by instant-distance, kept in the file, searched there.
 //!
-//! That crate keeps its arrays to itself; they are read and put in through its serde
-//! implementation.
+//! The lists of neighbors stay packed in the mapped file; a search unpacks those that it meets. So
+//! an open graph takes no memory of its own, and what was checked when it was opened is checked
+//! again where it is used, because a page may be read from the disk a second time.
 
-mod read;
+mod build;
+mod lists;
+mod search;
 mod write;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use instant_distance::{Builder, Hnsw, Point, Search};
+pub(crate) use build::{Built, EF_CONSTRUCTION, SEED, build};
+pub(crate) use lists::{Fault, MAX_NEIGHBORS};
+pub(crate) use search::search;
 
 use crate::IndexError;
 use crate::format::{Section, malformed, u32_at};
-use crate::vectors::Vectors;
+use lists::PADDING;
 
-/// Neighbors of an entry in the lowest layer, and above it; fixed by instant-distance.
-const N_NEIGHBORS: usize = 64;
-const N_UPPER_NEIGHBORS: usize = 32;
-/// Stands for no neighbor.
-const NONE: u32 = u32::MAX;
-/// Entries between two calls of the progress callback.
-const PROGRESS_STEP: usize = 64;
-
-/// Candidates considered when an entry is inserted.
-pub(crate) const EF_CONSTRUCTION: u16 = 100;
-/// Fixed, so that the same input gives the same file.
-pub(crate) const SEED: u64 = 0x6c6f_6f6b_6f75_7431;
-
-/// A freshly built graph.
-pub(crate) struct Built {
-    /// The graph section.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) n_layers: u32,
-    /// For every place in the graph, the entry that has it.
-    pub(crate) order: Vec<usize>,
+/// Where the parts of a graph section are.
+pub(crate) struct Graph {
+    /// Entries of every layer, the lowest first.
+    sizes: Vec<u32>,
+    /// The place of every layer's first list among all.
+    first_lists: Vec<usize>,
+    offsets: Range<usize>,
+    lists: Range<usize>,
 }
 
-/// Builds the graph over `n_entries` vectors, on one thread, because insertion order decides the
-/// result. `progress` is told the entries inserted. `None` when instant-distance panics.
-pub(crate) fn build(
-    vectors: Vectors<'_>,
-    n_entries: usize,
-    progress: &(dyn Fn(usize) + Sync),
-) -> Option<Built> {
-    let build = Build {
-        vectors,
-        is_inserted: (0..n_entries).map(|_| AtomicBool::new(false)).collect(),
-        n_inserted: AtomicUsize::new(0),
-        progress,
-    };
-    let points = (0..n_entries).map(|slot| Entry { build: &build, slot }).collect();
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().ok()?;
-    let builder =
-        || Builder::default().seed(SEED).ef_construction(EF_CONSTRUCTION.into()).build_hnsw(points);
-    let (hnsw, places) = catch_unwind(AssertUnwindSafe(|| pool.install(builder))).ok()?;
-    let mut order = vec![0; n_entries];
-    for (entry, place) in places.into_iter().enumerate() {
-        order[place.into_inner() as usize] = entry;
-    }
-    let (bytes, n_layers) = write::graph_section(&hnsw).ok()?;
-    Some(Built { bytes, n_layers, order })
+/// A neighbor list that cannot be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BadList {
+    pub(crate) layer: usize,
+    pub(crate) entry: u32,
+    pub(crate) limit: u32,
+    pub(crate) fault: Fault,
 }
-
-struct Build<'a> {
-    vectors: Vectors<'a>,
-    is_inserted: Vec<AtomicBool>,
-    n_inserted: AtomicUsize,
-    progress: &'a (dyn Fn(usize) + Sync),
-}
-
-/// A point while the graph is built.
-#[derive(Clone, Copy)]
-struct Entry<'a> {
-    build: &'a Build<'a>,
-    slot: usize,
-}
-
-impl Point for Entry<'_> {
-    fn distance(&self, other: &Self) -> f32 {
-        // Insertion begins by measuring the new point against another one. That is the only sign
-        // of progress: the crate's own needs a second version of indicatif.
-        let is_inserted = &self.build.is_inserted[self.slot];
-        if !is_inserted.load(Ordering::Relaxed) {
-            is_inserted.store(true, Ordering::Relaxed);
-            let n = self.build.n_inserted.fetch_add(1, Ordering::Relaxed) + 1;
-            if n.is_multiple_of(PROGRESS_STEP) {
-                (self.build.progress)(n);
-            }
-        }
-        -self.build.vectors.cosine(self.slot, other.slot)
-    }
-}
-
-/// A point while the graph is searched. `Point::distance` is given no context, so the query
-/// brings the vectors along, and a stored point is nothing but its number.
-#[derive(Clone, Copy)]
-enum Key<'a> {
-    Stored(u32),
-    Query(Query<'a>),
-}
-
-#[derive(Clone, Copy)]
-struct Query<'a> {
-    vectors: &'a Vectors<'a>,
-    integers: &'a [i16],
-}
-
-impl Point for Key<'_> {
-    fn distance(&self, other: &Self) -> f32 {
-        match (self, other) {
-            (Self::Query(query), Self::Stored(slot)) | (Self::Stored(slot), Self::Query(query)) => {
-                -query.vectors.query_cosine(query.integers, *slot as usize)
-            }
-            // A search compares its query with entries only. Ends in the `catch_unwind` of
-            // `search`, should that change.
-            (Self::Stored(_), Self::Stored(_)) | (Self::Query(_), Self::Query(_)) => {
-                unreachable!("a search compares the query with entries")
-            }
-        }
-    }
-}
-
-/// A graph to search in.
-pub(crate) struct Graph(Hnsw<Key<'static>>);
 
 impl Graph {
-    /// Checks a graph section and makes a graph of it whose searches give `ef` results.
-    pub(crate) fn read(
+    /// Reads a graph section and checks every list of it.
+    pub(crate) fn open(
         path: &Path,
         section: &[u8],
         n_entries: u32,
         n_layers: u32,
-        ef: usize,
     ) -> Result<Self, IndexError> {
-        let layers = check(path, section, n_entries, n_layers)?;
-        catch_unwind(|| read::hnsw(n_entries, &layers, ef))
-            .ok()
-            .and_then(Result::ok)
-            .map(Self)
-            .ok_or_else(|| IndexError::Graph { path: path.to_path_buf(), action: "read" })
+        let rule = |rule, got| malformed(path, Section::Graph, rule, got);
+        let got = section.len();
+        let too_short = |expected| IndexError::Length {
+            path: path.to_path_buf(),
+            section: Section::Graph,
+            expected,
+            got: got as u64,
+        };
+        let table_bytes = n_layers as usize * 4;
+        if got < table_bytes {
+            return Err(too_short(table_bytes as u64));
+        }
+        let mut sizes = vec![n_entries];
+        sizes.extend((0..n_layers as usize).map(|idx| u32_at(section, idx * 4)));
+        // A search goes down by numbers of the layer above, from entry 0.
+        if let Some(pair) = sizes.windows(2).find(|it| it[1] == 0 || it[1] > it[0]) {
+            return Err(rule(
+                "a layer must have at least one entry and no more than the one below",
+                pair[1].into(),
+            ));
+        }
+        let mut first_lists = Vec::with_capacity(sizes.len());
+        let mut n_lists = 0;
+        for size in &sizes {
+            first_lists.push(n_lists);
+            n_lists += *size as usize;
+        }
+        let lists = table_bytes + (n_lists + 1) * 4;
+        if got < lists + PADDING {
+            return Err(too_short((lists + PADDING) as u64));
+        }
+        let graph = Self { sizes, first_lists, offsets: table_bytes..lists, lists: lists..got };
+        graph.check(path, section)?;
+        Ok(graph)
     }
 
-    /// The entries nearest to a query, nearest first, at most `ef`. `None` when instant-distance
-    /// panics.
-    pub(crate) fn search(&self, vectors: &Vectors<'_>, integers: &[i16]) -> Option<Vec<usize>> {
-        catch_unwind(AssertUnwindSafe(|| {
-            // A stored point borrows nothing, so the graph is one of keys of any lifetime.
-            let hnsw: &Hnsw<Key<'_>> = &self.0;
-            let mut search = Search::default();
-            let found = hnsw.search(&Key::Query(Query { vectors, integers }), &mut search);
-            found.map(|it| it.pid.into_inner() as usize).collect()
-        }))
-        .ok()
-    }
-}
-
-/// The neighbors of a layer's entries.
-#[derive(Clone, Copy)]
-struct Layer<'a> {
-    bytes: &'a [u8],
-    n_neighbors: usize,
-}
-
-/// Splits a graph section into its layers, the lowest first, and checks that every neighbor is an
-/// entry of its layer: instant-distance indexes with whatever it is given.
-fn check<'a>(
-    path: &Path,
-    section: &'a [u8],
-    n_entries: u32,
-    n_layers: u32,
-) -> Result<Vec<Layer<'a>>, IndexError> {
-    let fault = |rule, got| malformed(path, Section::Graph, rule, got);
-    let got = section.len() as u64;
-    let too_short = |expected| IndexError::Length {
-        path: path.to_path_buf(),
-        section: Section::Graph,
-        expected,
-        got,
-    };
-    let table_bytes = u64::from(n_layers) * 4;
-    if got < table_bytes {
-        return Err(too_short(table_bytes));
-    }
-    let mut sizes = vec![n_entries];
-    sizes.extend((0..n_layers as usize).map(|idx| u32_at(section, idx * 4)));
-    // A search goes down by numbers of the layer above, from entry 0.
-    if let Some(pair) = sizes.windows(2).find(|it| it[1] == 0 || it[1] > it[0]) {
-        return Err(fault(
-            "a layer must have at least one entry and no more than the one below",
-            pair[1].into(),
-        ));
-    }
-    let n_neighbors = |layer| if layer == 0 { N_NEIGHBORS } else { N_UPPER_NEIGHBORS };
-    let layer_bytes = |layer: usize| u64::from(sizes[layer]) * n_neighbors(layer) as u64 * 4;
-    let expected = table_bytes + (0..sizes.len()).map(layer_bytes).sum::<u64>();
-    if got != expected {
-        return Err(too_short(expected));
-    }
-    let mut rest = &section[n_layers as usize * 4..];
-    let mut layers = Vec::with_capacity(sizes.len());
-    for (layer, limit) in sizes.iter().copied().enumerate() {
-        let n_neighbors = n_neighbors(layer);
-        let bytes;
-        (bytes, rest) = rest.split_at(limit as usize * n_neighbors * 4);
-        for (entry, neighbors) in (0..limit).zip(bytes.chunks_exact(n_neighbors * 4)) {
-            for neighbor in neighbors.chunks_exact(4).map(|it| u32_at(it, 0)) {
-                if neighbor >= limit && neighbor != NONE {
-                    let path = path.to_path_buf();
-                    return Err(IndexError::Neighbor { path, layer, entry, got: neighbor, limit });
+    fn check(&self, path: &Path, section: &[u8]) -> Result<(), IndexError> {
+        let rule = |rule, got| malformed(path, Section::Graph, rule, got);
+        let first = u32_at(section, self.offsets.start);
+        if first != 0 {
+            return Err(rule("the first list must begin at 0", first.into()));
+        }
+        let mut out = [0; MAX_NEIGHBORS];
+        for (layer, size) in self.sizes.iter().enumerate() {
+            for entry in 0..*size {
+                self.neighbors(section, layer, entry, &mut out).map_err(|it| it.error(path))?;
+                let list = self.place(section, layer, entry);
+                if !lists::ends_clean(&section[self.lists.clone()][list]) {
+                    return Err(rule("a list must end in zero bits", entry.into()));
                 }
             }
         }
-        layers.push(Layer { bytes, n_neighbors });
+        let end = u32_at(section, self.offsets.end - 4);
+        let expected = self.lists.len() - PADDING;
+        if end as usize != expected {
+            return Err(rule("the last list must end 8 bytes before the section", end.into()));
+        }
+        match section[section.len() - PADDING..].iter().find(|it| **it != 0) {
+            Some(byte) => Err(rule("zeros must follow the last list", (*byte).into())),
+            None => Ok(()),
+        }
     }
-    Ok(layers)
+
+    /// Layers above the lowest.
+    fn n_layers(&self) -> usize {
+        self.sizes.len() - 1
+    }
+
+    /// Where a list is among the lists; `entry` must be one of the layer.
+    fn place(&self, section: &[u8], layer: usize, entry: u32) -> Range<usize> {
+        let at = self.offsets.start + (self.first_lists[layer] + entry as usize) * 4;
+        u32_at(section, at) as usize..u32_at(section, at + 4) as usize
+    }
+
+    /// Puts the neighbors of an entry of `layer` into `out`; all are entries of that layer.
+    fn neighbors(
+        &self,
+        section: &[u8],
+        layer: usize,
+        entry: u32,
+        out: &mut [u32; MAX_NEIGHBORS],
+    ) -> Result<usize, BadList> {
+        let place = self.place(section, layer, entry);
+        let limit = self.sizes[layer];
+        lists::unpack(&section[self.lists.clone()], place.start, place.end, limit, out)
+            .map_err(|fault| BadList { layer, entry, limit, fault })
+    }
+}
+
+impl BadList {
+    pub(crate) fn error(self, path: &Path) -> IndexError {
+        let Self { layer, entry, limit, fault } = self;
+        match fault {
+            Fault::Neighbor(got) => {
+                IndexError::Neighbor { path: path.to_path_buf(), layer, entry, got, limit }
+            }
+            Fault::Malformed => {
+                let rule = "a list of neighbors must have its length, and at most 64 of them";
+                malformed(path, Section::Graph, rule, entry.into())
+            }
+        }
+    }
 }

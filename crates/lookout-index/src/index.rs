@@ -2,15 +2,19 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use lookout_core::{Candidate, CaptionSearch, Embedding, PortError};
+use lookout_core::{Candidate, CaptionSearch, Embedding, EmbeddingError, PortError};
 use memmap2::Mmap;
 
-use crate::IndexError;
 use crate::captions::open_regular;
 use crate::format::{FORMAT_VERSION, HEADER_BYTES, Header, Section, check_sum, malformed, u32_at};
-use crate::graph::Graph;
+use crate::graph::{self, Graph};
+use crate::kernel::Kernel;
+use crate::search::{Scratch, search_all};
+use crate::text::Symbols;
 use crate::vectors::{Vectors, quantize_query};
+use crate::{IndexError, SearchMethod, sketch};
 
 /// Candidates that [`Index::open`] provides for.
 pub const DEFAULT_CANDIDATES: usize = 128;
@@ -27,8 +31,23 @@ pub struct Index {
     map: Mmap,
     header: Header,
     sections: [Range<usize>; Section::STORED.len()],
-    graph: Graph,
+    /// `None` where all entries are looked at.
+    graph: Option<Graph>,
+    key_center: Box<[f32]>,
+    /// Empty where the captions are the keys.
+    caption_center: Box<[f32]>,
+    kernel: Kernel,
     n_candidates: usize,
+    scratch: Mutex<Scratch>,
+}
+
+/// An entry that a search found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hit {
+    /// The entry's number in the file.
+    pub entry: usize,
+    /// Cosine between the query and the entry's key.
+    pub key_similarity: f64,
 }
 
 /// What an index is.
@@ -44,9 +63,13 @@ pub struct IndexInfo {
     pub n_entries: usize,
     /// Whether entries have keys of their own; otherwise the captions' vectors are the keys.
     pub own_keys: bool,
-    /// Candidates considered at each insertion when the graph was built.
+    /// How it is searched.
+    pub method: SearchMethod,
+    /// The instruction set that searches use, such as `avx2`.
+    pub kernel: &'static str,
+    /// Candidates considered at each insertion when the graph was built; 0 without a graph.
     pub ef_construction: usize,
-    /// Results that a search of the graph keeps.
+    /// Results that a search of the graph keeps; 0 without a graph.
     pub ef_search: usize,
     /// SHA-256 of the embeddings that went in, 64 hexadecimal digits.
     pub input_hash: String,
@@ -62,8 +85,8 @@ impl Index {
         Self::open_for(path, DEFAULT_CANDIDATES)
     }
 
-    /// Opens an index for searches of up to `n_candidates`. Header, graph and caption offsets are
-    /// verified; vectors and text are left to [`Index::verify_all`], so that opening does not
+    /// Opens an index for searches of up to `n_candidates`. Header, graph, sketches, centers,
+    /// symbols and caption offsets are verified; vectors and text are left to [`Index::verify_all`], so that opening does not
     /// read them from the disk. Errs when the file cannot be read, is no index of this version,
     /// is cut off, damaged or malformed, and names the section.
     pub fn open_for(path: &Path, n_candidates: usize) -> Result<Self, IndexError> {
@@ -85,14 +108,34 @@ impl Index {
             end += length;
             start..end
         });
-        let section = &map[sections[Section::Graph.row()].clone()];
-        verify_section(path, &header, Section::Graph, section)?;
-        let graph =
-            Graph::read(path, section, header.n_entries, header.n_layers, ef(n_candidates))?;
-        let offsets = &map[sections[Section::TextOffsets.row()].clone()];
-        verify_section(path, &header, Section::TextOffsets, offsets)?;
-        verify_offsets(path, offsets, header.sections[Section::Text.row()].length)?;
-        Ok(Self { path: path.to_path_buf(), map, header, sections, graph, n_candidates })
+        for section in Section::CHECKED_AT_OPENING {
+            verify_section(path, &header, section, &map[sections[section.row()].clone()])?;
+        }
+        let bytes = |section: Section| &map[sections[section.row()].clone()];
+        let graph = match bytes(Section::Graph) {
+            [] => None,
+            it => Some(Graph::open(path, it, header.n_entries, header.n_layers)?),
+        };
+        sketch::check(path, bytes(Section::Sketches), header.dimension)?;
+        let [key_center, caption_center] =
+            read_centers(path, bytes(Section::Centers), header.dimension)?;
+        Symbols::check(path, bytes(Section::Symbols))?;
+        let text_bytes = header.sections[Section::Text.row()].length;
+        verify_offsets(path, bytes(Section::TextOffsets), text_bytes)?;
+        let path = path.to_path_buf();
+        let (kernel, scratch) = (Kernel::detect(), Mutex::default());
+        Ok(Self {
+            path,
+            map,
+            header,
+            sections,
+            graph,
+            key_center,
+            caption_center,
+            kernel,
+            n_candidates,
+            scratch,
+        })
     }
 
     /// Errs, naming both, when a model makes embeddings of another space or dimension.
@@ -119,8 +162,13 @@ impl Index {
             dimension: header.dimension,
             n_entries: header.n_entries as usize,
             own_keys: header.own_keys,
+            method: match self.graph {
+                Some(_) => SearchMethod::Graph,
+                None => SearchMethod::Exhaustive,
+            },
+            kernel: self.kernel.name,
             ef_construction: header.ef_construction.into(),
-            ef_search: ef(self.n_candidates),
+            ef_search: self.graph.as_ref().map_or(0, |_| ef(self.n_candidates)),
             input_hash: header.input_hash.iter().map(|it| format!("{it:02x}")).collect(),
             section_bytes: Section::STORED.into_iter().zip(lengths).collect(),
             file_bytes: header.file_bytes(),
@@ -135,6 +183,28 @@ impl Index {
         image: &Embedding,
         n_candidates: usize,
     ) -> Result<Vec<Candidate>, IndexError> {
+        let mut hits = Vec::new();
+        self.nearest(image, n_candidates, &mut hits)?;
+        let mut text = Vec::new();
+        let candidate = |hit: Hit| {
+            let section =
+                if self.header.own_keys { Section::CaptionVectors } else { Section::KeyVectors };
+            let embedding = self.vector(section, hit.entry)?;
+            let text = self.text(hit.entry, &mut text)?.to_owned();
+            Ok(Candidate { text, embedding, key_similarity: hit.key_similarity })
+        };
+        hits.into_iter().map(candidate).collect()
+    }
+
+    /// As [`Index::search`], without captions, into `hits`. Allocates nothing once it has been
+    /// called with as many candidates and the same `hits`. Calls from several threads wait for
+    /// one another.
+    pub fn nearest(
+        &self,
+        image: &Embedding,
+        n_candidates: usize,
+        hits: &mut Vec<Hit>,
+    ) -> Result<(), IndexError> {
         if image.dimension() != self.header.dimension {
             let (expected, got) = (self.header.dimension, image.dimension());
             return Err(IndexError::QueryDimension { expected, got });
@@ -143,26 +213,33 @@ impl Index {
             let limit = self.n_candidates;
             return Err(IndexError::TooManyCandidates { limit, got: n_candidates });
         }
-        let found =
-            self.graph
-                .search(&self.vectors(Section::KeyVectors), &quantize_query(image))
-                .ok_or_else(|| IndexError::Graph { path: self.path.clone(), action: "searched" })?;
-        let mut keyed = Vec::with_capacity(found.len());
-        for entry in found {
-            let key = self.vector(Section::KeyVectors, entry)?;
-            keyed.push((image.cosine(&key), entry, key));
+        // Every search begins by clearing it, so one that panicked leaves nothing behind.
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        quantize_query(image, &mut scratch.query);
+        let keys = self.vectors(Section::KeyVectors);
+        match &self.graph {
+            None => {
+                let sketches = self.section(Section::Sketches);
+                search_all(sketches, &keys, n_candidates, &mut scratch);
+            }
+            Some(graph) => {
+                let section = self.section(Section::Graph);
+                graph::search(graph, section, &keys, ef(self.n_candidates), &mut scratch)
+                    .map_err(|it| it.error(&self.path))?;
+            }
         }
-        // The graph compares a rounded query. Stable, so that equal keys stay in its order.
-        keyed.sort_by(|a, b| b.0.total_cmp(&a.0));
-        keyed.truncate(n_candidates);
-        let candidate = |(key_similarity, entry, key)| {
-            let embedding = match self.header.own_keys {
-                true => self.vector(Section::CaptionVectors, entry)?,
-                false => key,
-            };
-            Ok(Candidate { text: self.text(entry)?.to_owned(), embedding, key_similarity })
-        };
-        keyed.into_iter().map(candidate).collect()
+        hits.clear();
+        for found in scratch.found.iter().take(n_candidates) {
+            let entry = found.entry as usize;
+            let key_similarity = keys
+                .cosine(image, entry)
+                .map_err(|source| self.bad_vector(Section::KeyVectors, entry, source))?;
+            hits.push(Hit { entry, key_similarity });
+        }
+        // The search ranks by a rounded query.
+        let nearer = |a: &Hit, b: &Hit| b.key_similarity.total_cmp(&a.key_similarity);
+        hits.sort_unstable_by(|a, b| nearer(a, b).then(a.entry.cmp(&b.entry)));
+        Ok(())
     }
 
     /// Reads and checks the whole file, vectors and text included. Errs at the first fault.
@@ -170,12 +247,13 @@ impl Index {
         for section in Section::STORED {
             verify_section(&self.path, &self.header, section, self.section(section))?;
         }
+        let mut text = Vec::new();
         for entry in 0..self.header.n_entries as usize {
             self.vector(Section::KeyVectors, entry)?;
             if self.header.own_keys {
                 self.vector(Section::CaptionVectors, entry)?;
             }
-            self.text(entry)?;
+            self.text(entry, &mut text)?;
         }
         Ok(())
     }
@@ -184,22 +262,35 @@ impl Index {
         &self.map[self.sections[section.row()].clone()]
     }
 
+    /// Of key vectors or caption vectors.
     fn vectors(&self, section: Section) -> Vectors<'_> {
-        Vectors::new(self.section(section), self.header.dimension)
+        let center = match section {
+            Section::CaptionVectors => &self.caption_center,
+            _ => &self.key_center,
+        };
+        Vectors::new(center, self.section(section), self.kernel)
     }
 
     fn vector(&self, section: Section, entry: usize) -> Result<Embedding, IndexError> {
-        self.vectors(section).embedding(entry).map_err(|source| {
-            let path = self.path.clone();
-            IndexError::Vector { path, section, entry, source }
-        })
+        let vector = self.vectors(section).embedding(entry);
+        vector.map_err(|source| self.bad_vector(section, entry, source))
     }
 
-    fn text(&self, entry: usize) -> Result<&str, IndexError> {
+    fn bad_vector(&self, section: Section, entry: usize, source: EmbeddingError) -> IndexError {
+        IndexError::Vector { path: self.path.clone(), section, entry, source }
+    }
+
+    /// A caption, in `buffer`.
+    fn text<'a>(&self, entry: usize, buffer: &'a mut Vec<u8>) -> Result<&'a str, IndexError> {
+        let path = || self.path.clone();
         let offsets = self.section(Section::TextOffsets);
         let [start, end] = [entry, entry + 1].map(|it| u32_at(offsets, it * 4) as usize);
-        str::from_utf8(&self.section(Section::Text)[start..end])
-            .map_err(|source| IndexError::Text { path: self.path.clone(), entry, source })
+        let symbols = Symbols::new(self.section(Section::Symbols));
+        let packed = self.section(Section::Text).get(start..end);
+        if packed.and_then(|it| symbols.unpack(it, buffer)).is_none() {
+            return Err(IndexError::PackedText { path: path(), entry });
+        }
+        str::from_utf8(buffer).map_err(|source| IndexError::Text { path: path(), entry, source })
     }
 }
 
@@ -214,7 +305,7 @@ impl CaptionSearch for Index {
     }
 }
 
-/// Results a graph search keeps; instant-distance gives no more than this many.
+/// Results a graph search keeps.
 fn ef(n_candidates: usize) -> usize {
     n_candidates.saturating_add(SLACK)
 }
@@ -226,6 +317,25 @@ fn verify_section(
     bytes: &[u8],
 ) -> Result<(), IndexError> {
     check_sum(path, section, header.sections[section.row()].checksum, crc32fast::hash(bytes))
+}
+
+/// The centers of key and caption vectors.
+fn read_centers(
+    path: &Path,
+    section: &[u8],
+    dimension: usize,
+) -> Result<[Box<[f32]>; 2], IndexError> {
+    let values: Vec<f32> = section.as_chunks().0.iter().map(|it| f32::from_le_bytes(*it)).collect();
+    for (idx, center) in values.chunks_exact(dimension).enumerate() {
+        // A mean of unit vectors is within the sphere.
+        let squares: f64 = center.iter().map(|it| f64::from(*it).powi(2)).sum();
+        if !squares.is_finite() || squares > 1.001 {
+            let rule = "a center must be finite and no longer than 1";
+            return Err(malformed(path, Section::Centers, rule, idx as u64));
+        }
+    }
+    let (keys, captions) = values.split_at(dimension);
+    Ok([keys.into(), captions.into()])
 }
 
 /// Checks that captions follow one another from the beginning of the text to its end.

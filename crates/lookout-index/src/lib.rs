@@ -1,10 +1,10 @@
 //! The caption index: build, open, search, check.
 //!
 //! One file holds captions, their vectors and a nearest-neighbor graph over the *keys* (the image
-//! embeddings of image-caption pairs, or the captions' own). It is mapped, not loaded: only the
-//! graph is held in memory. `README.md` beside this crate gives the format byte by byte.
+//! embeddings of image-caption pairs, or the captions' own). It is mapped, not loaded, and searched
+//! where it lies. `README.md` beside this crate gives the format byte by byte.
 //!
-//! This is the only crate that knows instant-distance and the file format.
+//! This is the only crate that knows instant-distance, fsst-rs and the file format.
 
 #![warn(missing_docs)]
 
@@ -15,12 +15,16 @@ mod error;
 mod format;
 mod graph;
 mod index;
+mod kernel;
+mod search;
+mod sketch;
 #[cfg(test)]
 mod tests;
+mod text;
 mod vectors;
 
-pub use build::IndexBuilder;
+pub use build::{IndexBuilder, SearchMethod};
 pub use captions::{CaptionFault, Captions, SkippedRow, read_captions};
 pub use error::IndexError;
 pub use format::Section;
-pub use index::{DEFAULT_CANDIDATES, Index, IndexInfo};
+pub use index::{DEFAULT_CANDIDATES, Hit, Index, IndexInfo};

@@ -8,7 +8,13 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use crate::format::{HEADER_BYTES, is_space_id, u32_at};
-use crate::{CaptionFault, DEFAULT_CANDIDATES, Index, IndexBuilder, IndexError, Section};
+use crate::graph::{self, Graph};
+use crate::kernel::Kernel;
+use crate::search::Scratch;
+use crate::vectors::{Vectors, quantize_query};
+use crate::{
+    CaptionFault, DEFAULT_CANDIDATES, Index, IndexBuilder, IndexError, SearchMethod, Section,
+};
 
 const DIMENSION: usize = 8;
 const HEADER_CHECKSUM: usize = HEADER_BYTES - 4;
@@ -19,8 +25,8 @@ fn embedding(seed: usize) -> Embedding {
     Embedding::normalize(values.collect()).unwrap()
 }
 
-fn build(path: &Path, n_entries: usize, own_keys: bool) {
-    let mut builder = IndexBuilder::new("test-1", DIMENSION).unwrap();
+fn build(path: &Path, n_entries: usize, own_keys: bool, method: SearchMethod) {
+    let mut builder = IndexBuilder::new("test-1", DIMENSION).unwrap().search_by(method);
     for entry in 0..n_entries {
         let key = own_keys.then(|| embedding(1000 + entry));
         builder.push(&format!("caption {entry}"), &embedding(entry), key.as_ref()).unwrap();
@@ -28,11 +34,15 @@ fn build(path: &Path, n_entries: usize, own_keys: bool) {
     builder.write(path, &|_, _| ()).unwrap();
 }
 
-/// A folder with an index, and its bytes.
+/// A folder with an index that has a graph, and its bytes.
 fn built(n_entries: usize, own_keys: bool) -> (TempDir, PathBuf, Vec<u8>) {
+    built_by(n_entries, own_keys, SearchMethod::Graph)
+}
+
+fn built_by(n_entries: usize, own_keys: bool, method: SearchMethod) -> (TempDir, PathBuf, Vec<u8>) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("test.lidx");
-    build(&path, n_entries, own_keys);
+    build(&path, n_entries, own_keys, method);
     let bytes = fs::read(&path).unwrap();
     (dir, path, bytes)
 }
@@ -72,11 +82,15 @@ fn refusal(path: &Path, bytes: &[u8]) -> IndexError {
 
 #[test]
 fn finds_captions_again() {
-    for n_entries in [1, 2, 40, 400] {
-        let (_dir, path, bytes) = built(n_entries, false);
+    let methods = [SearchMethod::Exhaustive, SearchMethod::Graph];
+    let cases = [1, 2, 40, 400].into_iter().flat_map(|n| methods.map(|it| (n, it)));
+    for (n_entries, method) in cases {
+        let (_dir, path, bytes) = built_by(n_entries, false, method);
         let index = Index::open(&path).unwrap();
         index.verify_all().unwrap();
         let info = index.info();
+        assert_eq!(info.method, method);
+        assert_eq!(info.ef_search, if method == SearchMethod::Graph { 288 } else { 0 });
         assert_eq!((info.n_entries, info.dimension, info.own_keys), (n_entries, DIMENSION, false));
         assert_eq!((info.space.as_str(), info.file_bytes), ("test-1", bytes.len() as u64));
         let in_sections: u64 = info.section_bytes.iter().map(|it| it.1).sum();
@@ -127,6 +141,18 @@ fn gives_as_many_as_it_was_opened_for() {
     assert!(Index::open_for(&path, usize::MAX).is_ok());
 }
 
+/// Kinds of embeddings are stored around a center each; here it is found before the last entry.
+#[test]
+fn later_entries_are_stored_like_the_first() {
+    let (_dir, path, _) = built_by(4200, true, SearchMethod::Exhaustive);
+    let index = Index::open(&path).unwrap();
+    for entry in [0, 4095, 4096, 4199] {
+        let found = index.search(&embedding(1000 + entry), 128).unwrap();
+        let own = found.iter().find(|it| it.text == format!("caption {entry}")).unwrap();
+        assert!(own.key_similarity > 0.999 && own.embedding.cosine(&embedding(entry)) > 0.999);
+    }
+}
+
 #[test]
 fn the_same_entries_give_the_same_bytes() {
     let (_dir, _, once) = built(400, true);
@@ -140,7 +166,8 @@ fn the_same_entries_give_the_same_bytes() {
 fn reports_progress_up_to_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let calls = std::sync::Mutex::new(Vec::new());
-    let mut builder = IndexBuilder::new("test-1", DIMENSION).unwrap();
+    let builder = IndexBuilder::new("test-1", DIMENSION).unwrap();
+    let mut builder = builder.search_by(SearchMethod::Graph);
     for entry in 0..200 {
         builder.push("a caption", &embedding(entry), None).unwrap();
     }
@@ -162,44 +189,50 @@ fn names_both_spaces() {
 
 #[test]
 fn every_truncation_is_refused() {
-    let (_dir, path, bytes) = built(3, true);
-    for length in 0..bytes.len() {
-        let error = refusal(&path, &bytes[..length]);
-        let expected = Section::STORED
-            .into_iter()
-            .find(|it| length >= HEADER_BYTES && length < section_of(&bytes, *it).end)
-            .unwrap_or(Section::Header);
-        let IndexError::Length { section, .. } = error else { panic!("{length} bytes: {error}") };
-        assert_eq!(section, expected, "{length} bytes");
+    for method in [SearchMethod::Exhaustive, SearchMethod::Graph] {
+        let (_dir, path, bytes) = built_by(3, true, method);
+        for length in 0..bytes.len() {
+            let error = refusal(&path, &bytes[..length]);
+            let expected = Section::STORED
+                .into_iter()
+                .find(|it| length >= HEADER_BYTES && length < section_of(&bytes, *it).end)
+                .unwrap_or(Section::Header);
+            let IndexError::Length { section, .. } = error else {
+                panic!("{length} bytes: {error}")
+            };
+            assert_eq!(section, expected, "{length} bytes");
+        }
+        let longer = [bytes.as_slice(), b"x"].concat();
+        assert!(refusal(&path, &longer).to_string().contains("bytes appended"));
     }
-    let longer = [bytes.as_slice(), b"x"].concat();
-    assert!(refusal(&path, &longer).to_string().contains("bytes appended"));
 }
 
 #[test]
 fn every_flipped_bit_is_found() {
-    let (_dir, path, bytes) = built(2, true);
-    let query = embedding(1);
-    for bit in 0..bytes.len() * 8 {
-        let byte = bit / 8;
-        let mut damaged = bytes.clone();
-        damaged[byte] ^= 1 << (bit % 8);
-        let at = Section::STORED.into_iter().find(|it| section_of(&bytes, *it).contains(&byte));
-        let error = match at {
-            Some(Section::KeyVectors | Section::CaptionVectors | Section::Text) => {
-                let index = open_bytes(&path, &damaged).unwrap();
-                // May fail, must not panic.
-                drop(index.search(&query, 3));
-                index.verify_all().unwrap_err()
+    for method in [SearchMethod::Exhaustive, SearchMethod::Graph] {
+        let (_dir, path, bytes) = built_by(2, true, method);
+        let query = embedding(1);
+        for bit in 0..bytes.len() * 8 {
+            let byte = bit / 8;
+            let mut damaged = bytes.clone();
+            damaged[byte] ^= 1 << (bit % 8);
+            let at = Section::STORED.into_iter().find(|it| section_of(&bytes, *it).contains(&byte));
+            let error = match at {
+                Some(Section::KeyVectors | Section::CaptionVectors | Section::Text) => {
+                    let index = open_bytes(&path, &damaged).unwrap();
+                    // May fail, must not panic.
+                    drop(index.search(&query, 3));
+                    index.verify_all().unwrap_err()
+                }
+                _ => refusal(&path, &damaged),
+            };
+            match (byte, error) {
+                (0..8, IndexError::NotAnIndex { .. }) | (8..12, IndexError::Version { .. }) => (),
+                (12.., IndexError::Checksum { section, .. }) => {
+                    assert_eq!(section, at.unwrap_or(Section::Header), "bit {bit}");
+                }
+                (_, error) => panic!("bit {bit}: {error}"),
             }
-            _ => refusal(&path, &damaged),
-        };
-        match (byte, error) {
-            (0..8, IndexError::NotAnIndex { .. }) | (8..12, IndexError::Version { .. }) => (),
-            (12.., IndexError::Checksum { section, .. }) => {
-                assert_eq!(section, at.unwrap_or(Section::Header), "bit {bit}");
-            }
-            (_, error) => panic!("bit {bit}: {error}"),
         }
     }
 }
@@ -210,28 +243,39 @@ fn wrong_values_with_right_checksums_are_refused() {
     let n_layers = u32_at(&bytes, 20);
     assert_eq!(n_layers, 1, "the cases below count on it");
     let graph = section_of(&bytes, Section::Graph).start;
-    let offsets = section_of(&bytes, Section::TextOffsets).start;
+    let n_lists = 200 + u32_at(&bytes, graph);
+    let lists = graph + 4 + (n_lists as usize + 1) * 4;
+    let [centers, symbols, offsets] = [Section::Centers, Section::Symbols, Section::TextOffsets]
+        .map(|it| section_of(&bytes, it).start);
     let end = u32::try_from(bytes.len()).unwrap();
-    let cases: [(usize, u32, &str); 20] = [
-        (8, 2, "has index format version 2, this program reads version 1"),
+    let cases: [(usize, u32, &str); 28] = [
+        (8, 1, "has index format version 1, this program reads version 2; build the index again"),
+        (8, 3, "has index format version 3, this program reads version 2"),
         (12, 0, "the dimension must be 1 to 4096, got 0"),
         (12, 4097, "the dimension must be 1 to 4096, got 4097"),
-        (12, 9, "section key vectors needs 2600 bytes, got 2400"),
+        (12, 9, "section centers needs 72 bytes, got 64"),
         (16, 0, "the number of entries must be 1 to 10000000, got 0"),
         (16, 10_000_000, "section key vectors needs 120000000 bytes, got 2400"),
         (20, 33, "the number of layers must be at most 32, got 33"),
         (20, 2, "a layer must have at least one entry and no more than the one below"),
-        (24, 0x0064_0102, "the kind of keys must be 0 or 1, got 2"),
-        (24, 0x0064_0201, "the quantization must be 1, got 2"),
-        (24, 0x0064_0100, "section caption vectors needs 0 bytes, got 2400"),
+        (24, 0x0064_0202, "the kind of keys must be 0 or 1, got 2"),
+        (24, 0x0064_0101, "the quantization must be 2, got 1"),
+        (24, 0x0064_0200, "section centers needs 32 bytes, got 64"),
         (28, 0, "the space id must be of"),
         (28, 65, "the space id must have at most 64 bytes, got 65"),
         (32, u32::from_le_bytes(*b"../x"), "the space id must be of"),
         (136, end + 1, "the declared length must be that of all sections"),
-        (144 + 20, 0, "section key vectors: a section must begin where the one before it ends"),
-        (144 + 80 + 8, u32::MAX, "section caption text: a section must end within"),
+        (144 + 60, 0, "section key vectors: a section must begin where the one before it ends"),
+        (144 + 140 + 8, u32::MAX, "section caption text: a section must end within"),
         (graph, 201, "a layer must have at least one entry and no more than the one below"),
-        (graph + 4, 200, "entry 0 of layer 0 has neighbor 200, allowed are 0 to 199"),
+        (graph + 4, 1, "the first list must begin at 0, got 1"),
+        (graph + 8, u32::MAX, "a list of neighbors must have its length"),
+        (lists, 0x0101_0141, "a list of neighbors must have its length, and at most 64"),
+        (lists + 2, u32::MAX, "entry 0 of layer 0 has neighbor"),
+        (centers, f32::NAN.to_bits(), "section centers: a center must be finite"),
+        (centers, 2f32.to_bits(), "section centers: a center must be finite and no longer than 1"),
+        (symbols, 9, "section text symbols: a symbol must have 1 to 8 bytes, got 9"),
+        (symbols + 5, u32::MAX, "section text symbols: zeros must follow a symbol"),
         (offsets + 4, u32::MAX, "a caption must begin where the one before it ends"),
     ];
     for (at, value, expected) in cases {
@@ -249,15 +293,39 @@ fn wrong_values_with_right_checksums_are_refused() {
 }
 
 #[test]
+fn sketches_with_a_factor_that_is_no_number_are_refused() {
+    let (_dir, path, mut bytes) = built_by(40, false, SearchMethod::Exhaustive);
+    let sketches = section_of(&bytes, Section::Sketches).start;
+    bytes[sketches..sketches + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    reseal(&mut bytes);
+    let message = refusal(&path, &bytes).to_string();
+    assert!(message.contains("section sketches: a sketch's factor must be finite"), "{message}");
+}
+
+#[test]
+fn layers_without_a_graph_are_refused() {
+    let (_dir, path, mut bytes) = built_by(3, false, SearchMethod::Exhaustive);
+    bytes[20] = 1;
+    reseal_header(&mut bytes);
+    let message = refusal(&path, &bytes).to_string();
+    assert!(message.contains("without a graph there must be no layers"), "{message}");
+}
+
+#[test]
 fn upper_layers_are_checked_too() {
     let (_dir, path, bytes) = built(200, false);
     let graph = section_of(&bytes, Section::Graph);
     let size = u32_at(&bytes, graph.start);
+    let last_offset = graph.start + 4 + (200 + size as usize) * 4;
+    let lists = last_offset + 4;
+    let [start, end] = [last_offset - 4, last_offset].map(|it| lists + u32_at(&bytes, it) as usize);
     let mut changed = bytes.clone();
-    changed[graph.end - 4..graph.end].copy_from_slice(&size.to_le_bytes());
+    changed[start + 2..end].fill(0xff);
     reseal(&mut changed);
     match refusal(&path, &changed) {
-        IndexError::Neighbor { layer: 1, got, limit, .. } => assert_eq!((got, limit), (size, size)),
+        IndexError::Neighbor { layer: 1, entry, got, limit, .. } => {
+            assert!((entry, limit) == (size - 1, size) && got >= size, "{entry} {got} {limit}");
+        }
         error => panic!("{error}"),
     }
 }
@@ -284,7 +352,18 @@ fn damaged_entries_are_errors_where_they_are_met() {
             }
         }
     }
-    let index = with(text, [b'a', 0xff, b'b', b'c']);
+    let index = with(text, [254; 4]);
+    for error in [index.search(&embedding(0), 3).err(), index.verify_all().err()] {
+        assert!(matches!(error, Some(IndexError::PackedText { entry: 0, .. })), "{error:?}");
+    }
+    // An escaped byte that begins no character.
+    let end = u32_at(&bytes, section_of(&bytes, Section::TextOffsets).start + 4) as usize;
+    let mut changed = bytes.clone();
+    for pair in changed[text..text + end].rchunks_exact_mut(2) {
+        pair.copy_from_slice(&[0xff, 0x80]);
+    }
+    reseal(&mut changed);
+    let index = open_bytes(&path, &changed).unwrap();
     for error in [index.search(&embedding(0), 3).err(), index.verify_all().err()] {
         assert!(matches!(error, Some(IndexError::Text { entry: 0, .. })), "{error:?}");
     }
@@ -308,7 +387,7 @@ fn foreign_files_are_refused() {
 fn an_open_index_survives_its_replacement() {
     let (_dir, path, _) = built(40, false);
     let index = Index::open(&path).unwrap();
-    build(&path, 3, true);
+    build(&path, 3, true, SearchMethod::Exhaustive);
     index.verify_all().unwrap();
     assert_eq!(index.search(&embedding(39), 1).unwrap()[0].text, "caption 39");
     assert_eq!(Index::open(&path).unwrap().info().n_entries, 3);
@@ -356,22 +435,44 @@ fn the_builder_refuses_what_cannot_be_stored() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever neighbors a file names, a search ends without a panic.
+    /// Whatever a graph holds, it is refused, or searched without a panic.
     #[test]
     fn any_graph_is_refused_or_searched(
-        changes in prop::collection::vec((0usize..16_384, 0u32..201), 1..200),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let (_dir, path, mut bytes) = built(200, false);
         let graph = section_of(&bytes, Section::Graph);
-        for (word, value) in changes {
-            let at = graph.start + (word * 4) % graph.len();
-            let value = if value == 200 { u32::MAX } else { value };
-            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        for (place, value) in changes {
+            bytes[graph.start + place.index(graph.len())] = value;
         }
         reseal(&mut bytes);
         if let Ok(index) = open_bytes(&path, &bytes) {
             for seed in 0..20 {
                 prop_assert!(index.search(&embedding(seed), 10).is_ok());
+            }
+        }
+    }
+
+    /// Also when it changes after it was opened, as when a page is read again from a bad disk.
+    #[test]
+    fn a_graph_that_changes_is_an_error_of_the_search(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..40),
+    ) {
+        let (_dir, path, bytes) = built(200, false);
+        let mut section = bytes[section_of(&bytes, Section::Graph)].to_vec();
+        let vectors = &bytes[section_of(&bytes, Section::KeyVectors)];
+        let graph = Graph::open(&path, &section, 200, u32_at(&bytes, 20)).unwrap();
+        for (place, value) in changes {
+            let place = place.index(section.len());
+            section[place] = value;
+        }
+        let center = [0.0; DIMENSION];
+        let vectors = Vectors::new(&center, vectors, Kernel::detect());
+        let mut scratch = Scratch::default();
+        for seed in 0..20 {
+            quantize_query(&embedding(seed), &mut scratch.query);
+            if let Err(bad) = graph::search(&graph, &section, &vectors, 100, &mut scratch) {
+                prop_assert!(bad.error(&path).to_string().contains("section graph"));
             }
         }
     }

@@ -6,20 +6,27 @@ use serde::ser::{
     Error as _, Impossible, Serialize, SerializeSeq, SerializeStruct, SerializeTuple, Serializer,
 };
 
-use super::Entry;
+use super::build::Entry;
+use super::lists::{PADDING, pack};
+
+/// Stands for no neighbor.
+const NONE: u32 = u32::MAX;
 
 /// The graph section, and the number of layers above the lowest.
 pub(super) fn graph_section(hnsw: &Hnsw<Entry<'_>>) -> Result<(Vec<u8>, u32), Error> {
-    let mut numbers = Numbers::default();
-    hnsw.serialize(&mut numbers)?;
+    let mut parts = Parts::default();
+    hnsw.serialize(&mut parts)?;
     // In order: points, lowest layer, upper layers, then each upper layer.
-    let [_, _, n_layers, sizes @ ..] = numbers.lengths.as_slice() else {
+    let [_, _, n_layers, sizes @ ..] = parts.lengths.as_slice() else {
         return Err(Error::custom(
             "the graph has another shape than instant-distance 0.6 gives it",
         ));
     };
-    let all = sizes.iter().chain(&numbers.ids);
-    Ok((all.flat_map(|it| it.to_le_bytes()).collect(), *n_layers))
+    let numbers = sizes.iter().chain([&0]).chain(&parts.ends);
+    let mut section: Vec<u8> = numbers.flat_map(|it| it.to_le_bytes()).collect();
+    section.extend(parts.lists);
+    section.extend([0; PADDING]);
+    Ok((section, *n_layers))
 }
 
 impl Serialize for Entry<'_> {
@@ -28,12 +35,16 @@ impl Serialize for Entry<'_> {
     }
 }
 
-/// Collects the lengths of sequences and the numbers in them; knows only the shapes that a
-/// graph has.
+/// Collects the lengths of sequences, and packs the lists of numbers as they come; knows only the
+/// shapes that a graph has.
 #[derive(Default)]
-struct Numbers {
+struct Parts {
     lengths: Vec<u32>,
+    /// The list that is being read.
     ids: Vec<u32>,
+    lists: Vec<u8>,
+    /// Where each list ends.
+    ends: Vec<u32>,
 }
 
 fn unexpected<T>(shape: &str) -> Result<T, Error> {
@@ -46,7 +57,7 @@ macro_rules! refuse {
     };
 }
 
-impl Serializer for &mut Numbers {
+impl Serializer for &mut Parts {
     type Ok = ();
     type Error = Error;
     type SerializeSeq = Self;
@@ -62,7 +73,7 @@ impl Serializer for &mut Numbers {
         Ok(())
     }
 
-    /// `ef_search`, which is put in when an index is opened.
+    /// `ef_search`, which is chosen when an index is opened.
     fn serialize_u64(self, _: u64) -> Result<(), Error> {
         Ok(())
     }
@@ -88,6 +99,7 @@ impl Serializer for &mut Numbers {
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self, Error> {
+        self.ids.clear();
         Ok(self)
     }
 
@@ -160,7 +172,7 @@ impl Serializer for &mut Numbers {
     }
 }
 
-impl SerializeSeq for &mut Numbers {
+impl SerializeSeq for &mut Parts {
     type Ok = ();
     type Error = Error;
 
@@ -173,7 +185,7 @@ impl SerializeSeq for &mut Numbers {
     }
 }
 
-impl SerializeTuple for &mut Numbers {
+impl SerializeTuple for &mut Parts {
     type Ok = ();
     type Error = Error;
 
@@ -182,11 +194,16 @@ impl SerializeTuple for &mut Numbers {
     }
 
     fn end(self) -> Result<(), Error> {
+        let n = self.ids.iter().position(|it| *it == NONE).unwrap_or(self.ids.len());
+        self.ids.truncate(n);
+        pack(&mut self.ids, &mut self.lists);
+        let end = u32::try_from(self.lists.len());
+        self.ends.push(end.map_err(|_| Error::custom("the graph has more than 4 GiB"))?);
         Ok(())
     }
 }
 
-impl SerializeStruct for &mut Numbers {
+impl SerializeStruct for &mut Parts {
     type Ok = ();
     type Error = Error;
 
