@@ -19,24 +19,29 @@ use crate::{IndexError, sketch};
 
 /// Entries whose mean is the center that vectors are stored around. Any center near the middle will
 /// do, so entries need not wait for the last one.
-const CENTER_ENTRIES: usize = 4096;
-/// Up to so many entries an index has no graph: looking at all is as fast then, finds more, and
-/// builds at once.
-pub(crate) const EXHAUSTIVE_ENTRIES: usize = 20_000;
+pub(crate) const CENTER_ENTRIES: usize = 4096;
+/// Up to so many captions an index has no graph. Pictures lie apart from captions in their common
+/// space, so a graph of captions leads to them badly: measured at 20,000 it takes ten times as long
+/// as looking at all sketches to find as much.
+const EXHAUSTIVE_CAPTIONS: usize = 1_000_000;
+/// Up to so many pairs: a graph of pictures leads to pictures well, and is faster from some 20,000 on,
+/// but takes minutes to build, and up to here looking at all takes less than 3 ms.
+const EXHAUSTIVE_PAIRS: usize = 100_000;
 
 /// How an index is searched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SearchMethod {
-    /// By looking at every entry.
+    /// By looking at every entry: at a sketch of its key, and at the keys of those nearest by it.
     Exhaustive,
     /// By a nearest-neighbor graph.
     Graph,
 }
 
 impl SearchMethod {
-    /// The faster one for so many entries.
-    pub fn for_entries(n_entries: usize) -> Self {
-        if n_entries <= EXHAUSTIVE_ENTRIES { Self::Exhaustive } else { Self::Graph }
+    /// The one for so many entries, with keys of their own or without.
+    pub fn for_entries(n_entries: usize, own_keys: bool) -> Self {
+        let limit = if own_keys { EXHAUSTIVE_PAIRS } else { EXHAUSTIVE_CAPTIONS };
+        if n_entries <= limit { Self::Exhaustive } else { Self::Graph }
     }
 }
 
@@ -184,7 +189,7 @@ impl IndexBuilder {
         let own_keys = self.own_keys.ok_or(IndexError::NoEntries)?;
         self.keys.settle(self.dimension);
         self.captions.settle(self.dimension);
-        let method = self.method.unwrap_or(SearchMethod::for_entries(n_entries));
+        let method = self.method.unwrap_or(SearchMethod::for_entries(n_entries, own_keys));
         let built = match method {
             SearchMethod::Exhaustive => graph::Built::without_graph(n_entries),
             SearchMethod::Graph => {

@@ -22,7 +22,7 @@ pub(crate) const SCALE_BYTES: usize = 4;
 pub(crate) const MAGIC: [u8; 8] = *b"\x89LIDX\r\n\x1a";
 /// `i8` around a center, with one scale a vector.
 const CENTERED_INT8: u8 = 2;
-const MAX_LAYERS: u32 = 32;
+pub(crate) const MAX_LAYERS: u32 = 32;
 const SECTION_TABLE: usize = 144;
 const SECTION_ROW: usize = 20;
 const HEADER_CHECKSUM: usize = SECTION_TABLE + Section::STORED.len() * SECTION_ROW;

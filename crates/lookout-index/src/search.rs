@@ -1,13 +1,15 @@
 //! What searches have in common, and the search of all entries.
 
-use crate::sketch::Table;
+use crate::sketch::{BLOCK, Table};
 use crate::vectors::Vectors;
 
-/// Entries of which a search of all reads the vectors: these have all of the nearest 16 at 100,000
-/// entries, see [`crate::sketch`].
+/// These have all of the nearest 16 of 100,000 entries, see [`crate::sketch`].
 const SHORTLIST: usize = 1024;
 /// More where more candidates are asked for.
 const SHORTLIST_OF_CANDIDATE: usize = 8;
+/// And one of so many entries, because in a large bank more are about as near: measured at a million,
+/// 1024 have 0.956 of the nearest 16, and 4096 have 0.977.
+const ENTRIES_OF_SHORTLIST: usize = 256;
 
 /// What a search needs room for. Kept from one search to the next, it makes searching free of
 /// allocations.
@@ -47,6 +49,12 @@ pub(crate) fn insert(found: &mut Vec<Found>, limit: usize, entry: u32, rank: f32
     Some(place)
 }
 
+/// Entries of which a search for `limit` of `n_entries` reads the vectors.
+pub(crate) fn shortlist_entries(limit: usize, n_entries: usize) -> usize {
+    let of_candidates = limit.saturating_mul(SHORTLIST_OF_CANDIDATE);
+    of_candidates.max(SHORTLIST).max(n_entries / ENTRIES_OF_SHORTLIST)
+}
+
 /// Leaves the `limit` nearest of all entries in `scratch.found`.
 pub(crate) fn search_all(
     sketches: &[u8],
@@ -56,8 +64,8 @@ pub(crate) fn search_all(
 ) {
     let Scratch { query, found, table, shortlist, .. } = scratch;
     found.clear();
-    let n_short = limit.saturating_mul(SHORTLIST_OF_CANDIDATE).max(SHORTLIST);
     let n_entries = vectors.n();
+    let n_short = shortlist_entries(limit, n_entries);
     if n_entries <= n_short {
         vectors.rank_all(query, |entry, rank| {
             insert(found, limit, entry, rank);
@@ -66,15 +74,22 @@ pub(crate) fn search_all(
     }
     table.fill(query);
     shortlist.clear();
-    shortlist.reserve(2 * n_short);
+    shortlist.reserve(2 * n_short + BLOCK);
     let mut least = f32::NEG_INFINITY;
-    table.estimate_all(vectors.kernel(), sketches, query.len(), |entry, estimate| {
+    table.estimate_all(vectors.kernel(), sketches, query.len(), |first, estimates| {
+        // Most blocks have none, which is quickly found for all of it at once.
+        if !estimates.iter().fold(false, |any, it| any | (least < *it)) {
+            return;
+        }
         // The last block has room for more entries than there are.
-        if least < estimate && (entry as usize) < n_entries {
-            shortlist.push((estimate, entry));
-            if shortlist.len() == 2 * n_short {
-                least = shorten(shortlist, n_short);
+        for (entry, estimate) in (first..n_entries).zip(estimates) {
+            if least < *estimate {
+                #[expect(clippy::cast_possible_truncation, reason = "at most MAX_ENTRIES")]
+                shortlist.push((*estimate, entry as u32));
             }
+        }
+        if shortlist.len() >= 2 * n_short {
+            least = shorten(shortlist, n_short);
         }
     });
     if n_short < shortlist.len() {

@@ -137,23 +137,22 @@ impl Table {
         }
     }
 
-    /// Calls `visit` with the number of every entry and the estimate of its rank.
+    /// Calls `visit` with the number of every block's first entry, and the estimates of their ranks.
     pub(crate) fn estimate_all(
         &self,
         kernel: Kernel,
         section: &[u8],
         dimension: usize,
-        mut visit: impl FnMut(u32, f32),
+        mut visit: impl FnMut(usize, &[f32; BLOCK]),
     ) {
-        let mut sums = [0; BLOCK];
-        let mut entry = 0;
-        for (factors, rows) in blocks(section, dimension) {
+        let (mut sums, mut estimates) = ([0; BLOCK], [0.0; BLOCK]);
+        for (idx, (factors, rows)) in blocks(section, dimension).enumerate() {
             (kernel.sketch)(rows.as_chunks().0, self.bytes.as_chunks().0, &mut sums);
-            for (factor, sum) in factors.iter().zip(&sums) {
+            for ((estimate, factor), sum) in estimates.iter_mut().zip(factors).zip(&sums) {
                 let product = f32::from(*sum) * self.step + self.base;
-                visit(entry, product * f32::from_le_bytes(*factor));
-                entry += 1;
+                *estimate = product * f32::from_le_bytes(*factor);
             }
+            visit(idx * BLOCK, &estimates);
         }
     }
 }
@@ -171,9 +170,7 @@ mod tests {
         let mut table = Table::default();
         table.fill(&query);
         let mut first = None;
-        table.estimate_all(Kernel::detect(), &section, query.len(), |entry, it| {
-            first = first.or((entry == 0).then_some(it));
-        });
+        table.estimate_all(Kernel::detect(), &section, query.len(), |_, it| first = Some(it[0]));
         let exact = 127.0 * 2047.0 * 4096.0;
         assert!((first.unwrap() / exact - 1.0).abs() < 0.01, "{first:?}");
     }
@@ -198,8 +195,8 @@ mod tests {
             let mut table = Table::default();
             table.fill(&query);
             let estimates = |kernel| {
-                let mut all = Vec::new();
-                table.estimate_all(kernel, &section, dimension, |_, it| all.push(it));
+                let mut all: Vec<f32> = Vec::new();
+                table.estimate_all(kernel, &section, dimension, |_, it| all.extend(it));
                 all
             };
             let all = estimates(Kernel::detect());
