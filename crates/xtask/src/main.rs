@@ -88,6 +88,21 @@ beside it. Each source with labels is a set of its own, its classes are the labe
         #[command(flatten)]
         args: bench::AccuracyArgs,
     },
+    /// The caption index: size, building, opening, memory, recall and time, against an exhaustive search
+    /// of floats and against usearch
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench index --yes                       20,000 and 100,000 entries
+  cargo xtask bench index -- --embeddings DIR         like the embeddings in these folders
+  cargo xtask bench index -- --entries 1000000 --contestants exhaustive
+  cargo xtask bench index -- --help")]
+    Index {
+        #[command(flatten)]
+        install: Install,
+        /// Arguments of the benchmark
+        #[arg(last = true, value_name = "ARGS")]
+        args: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +128,9 @@ fn main() -> ExitCode {
             needs::provide(Need::FOR_BENCH, install.agreed())
                 .and_then(|()| bench::accuracy(root(), &args))
         }
+        Verb::Bench { what: Bench::Index { install, args } } => {
+            bench_index(install.agreed(), &args)
+        }
         Verb::Bench { what: Bench::Encoder { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())
                 .and_then(|()| bench::encoder(root(), &args))
@@ -134,6 +152,18 @@ fn demo(agreed: bool, args: &[String]) -> anyhow::Result<()> {
     let mut command = cargo();
     command.args(["run", "--release", "--locked", "--package", "lookout", "--manifest-path"]);
     command.arg(manifest).args(["--", "demo"]).args(args);
+    Err(command.exec()).context("cargo cannot be started")
+}
+
+/// Becomes the index's benchmark. It stands apart from the workspace, so that usearch's C++ is built for
+/// those who measure.
+fn bench_index(agreed: bool, args: &[String]) -> anyhow::Result<()> {
+    needs::provide(Need::FOR_INDEX_BENCH, agreed)?;
+    let mut command = cargo();
+    command.args(["run", "--release", "--locked", "--manifest-path"]);
+    command.arg(root().join("crates/xtask/bench/index/Cargo.toml"));
+    command.arg("--target-dir").arg(root().join("target/bench/index"));
+    command.args(["--", "--root"]).arg(root()).args(args);
     Err(command.exec()).context("cargo cannot be started")
 }
 

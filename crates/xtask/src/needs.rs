@@ -32,6 +32,8 @@ impl Need {
     /// To pass the gate.
     pub(crate) const FOR_TEST: &[&Self] =
         &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &MOSQUITTO, &RUSTFMT, &CLIPPY];
+    /// To measure against usearch.
+    pub(crate) const FOR_INDEX_BENCH: &[&Self] = &[&C_COMPILER];
     /// To measure against onnxruntime.
     pub(crate) const FOR_BENCH: &[&Self] = &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &PYTHON];
 }
