@@ -37,6 +37,7 @@ const MAP: &[(&str, &[&str])] = &[
 /// Dependency outside the workspace, and the only crate that may know it.
 const OWNED: &[(&str, &[&str])] = &[
     ("config", &["lookout-config"]),
+    ("fsst-rs", &["lookout-index"]),
     ("instant-distance", &["lookout-index"]),
     ("nokhwa", &["lookout-capture"]),
     // The demo's broker speaks the protocol with the client's codec.
