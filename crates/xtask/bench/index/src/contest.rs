@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::bank::{Bank, K};
 use crate::peer::{self, Peer};
 
+/// Candidates that are asked for, at most: making more of them would be what is measured.
+const MAX_ASKED: usize = 128;
 /// Searches that are timed.
 const SEARCHES: usize = 3000;
 
@@ -32,7 +34,8 @@ pub(crate) struct Args {
     /// Measure only these banks: captions:N, pairs:N or real:FOLDER
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     banks: Vec<String>,
-    /// Candidates to open the index for and to ask of it; the daemon's are 128
+    /// Candidates to open an index for, which decides how far a graph is searched; at most 128 of them,
+    /// as the daemon does, are asked for
     #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "128")]
     candidates: Vec<usize>,
     /// Contestants: exhaustive, graph, usearch-i8, usearch-f16
@@ -196,7 +199,7 @@ pub(crate) fn search(
         let peer = Peer::open(index, contestant, n)?;
         let open_ms = start.elapsed().as_secs_f64() * 1e3;
         let queries = read_queries(queries, peer.dimension())?;
-        let search = |query: &Embedding| peer.search(query, n);
+        let search = |query: &Embedding| peer.search(query, n.min(MAX_ASKED));
         let texts = |keys: Vec<u64>| peer.texts(&keys[..K.min(keys.len())]);
         measure(open_ms, peer.how.clone(), &queries, search, texts)?
     } else {
@@ -209,7 +212,7 @@ pub(crate) fn search(
             SearchMethod::Graph => format!("graph, ef {}, {}", info.ef_search, info.kernel),
         };
         let queries = read_queries(queries, info.dimension)?;
-        let search = |query: &Embedding| Ok(index.search(query, n)?);
+        let search = |query: &Embedding| Ok(index.search(query, n.min(MAX_ASKED))?);
         let texts = |it: Vec<Candidate>| Ok(it.into_iter().take(K).map(|it| it.text).collect());
         measure(open_ms, how, &queries, search, texts)?
     };
