@@ -1,0 +1,162 @@
+//! A folder of pictures, `NAME.jpg` with its captions in `NAME.txt`, one a line.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::SourceError;
+use crate::caption::{MAX_CAPTION_BYTES, caption};
+use crate::entry::{BadRow, Content, Entry, Fault, Picture, Position, Row};
+use crate::files::{is_picture_ending, plain_name, read_small};
+use crate::source::{Gives, Progress, Reader, Unit};
+
+/// Most pictures of a folder: as many as an index has entries.
+const MAX_PICTURES: usize = 10_000_000;
+/// Most folders in each other.
+const MAX_DEPTH: usize = 32;
+
+/// Gives the pictures by the bytes of their paths below the folder. A shard is a picture, its rows
+/// are the lines of its captions that are not blank.
+pub(crate) struct Folder {
+    folder: PathBuf,
+    /// Relative to the folder, sorted.
+    pictures: Vec<PathBuf>,
+    next: usize,
+    /// What is left of the picture before `next`.
+    rows: VecDeque<Row>,
+    n_rows: u64,
+}
+
+impl Folder {
+    /// Lists `folder` and the folders in it. Hidden files, and links to folders, are passed over.
+    pub(crate) fn open(folder: &Path) -> Result<Self, SourceError> {
+        if !fs::metadata(folder)
+            .map_err(|source| SourceError::Read { path: folder.to_path_buf(), source })?
+            .is_dir()
+        {
+            return Err(SourceError::WrongKind { path: folder.to_path_buf(), expected: "folder" });
+        }
+        let mut pictures = Vec::new();
+        list(folder, Path::new(""), 0, &mut pictures)?;
+        if pictures.is_empty() {
+            let expected = "picture; names must end in .bmp, .gif, .jpeg, .jpg, .png or .webp";
+            return Err(SourceError::Nothing { path: folder.to_path_buf(), expected });
+        }
+        pictures.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+        let (rows, n_rows) = (VecDeque::new(), 0);
+        Ok(Self { folder: folder.to_path_buf(), pictures, next: 0, rows, n_rows })
+    }
+
+    fn read(&self, picture: &Path) -> VecDeque<Row> {
+        let position = |row| Position { shard: shown(picture), row };
+        let bad = |fault| VecDeque::from([Err(BadRow { position: position(0), fault })]);
+        if plain_name(picture.as_os_str()).is_none() {
+            return bad(Fault::Name);
+        }
+        let text_path = picture.with_extension("txt");
+        let text = match read_small(&self.folder.join(&text_path), MAX_CAPTION_BYTES) {
+            Ok(Some(text)) => text,
+            Ok(None) => return bad(Fault::CaptionTooLong),
+            Err(error) => {
+                let (file, reason) = (shown(&text_path), error.to_string());
+                return bad(Fault::Unreadable { file, reason });
+            }
+        };
+        let file: Arc<Path> = self.folder.join(picture).into();
+        let lines = text.split(|it| *it == b'\n').map(caption);
+        let captions = lines.filter(|it| *it != Err(Fault::NoCaption));
+        let rows: VecDeque<Row> = (0..)
+            .zip(captions)
+            .map(|(row, caption)| {
+                let (position, picture) = (position(row), Picture::File(Arc::clone(&file)));
+                match caption {
+                    Ok(caption) => {
+                        Ok(Entry { position, caption, content: Content::Picture(picture) })
+                    }
+                    Err(fault) => Err(BadRow { position, fault }),
+                }
+            })
+            .collect();
+        if rows.is_empty() { bad(Fault::NoCaption) } else { rows }
+    }
+}
+
+impl Reader for Folder {
+    fn next(&mut self) -> Option<Row> {
+        while self.rows.is_empty() {
+            self.rows = self.read(self.pictures.get(self.next)?);
+            self.next += 1;
+        }
+        self.n_rows += 1;
+        self.rows.pop_front()
+    }
+
+    fn resume(&mut self, row: u64, shard: &str) -> Result<(), &'static str> {
+        let place = self.pictures.partition_point(|it| bytes(it) < shard.as_bytes());
+        let picture = self.pictures.get(place).filter(|it| bytes(it) == shard.as_bytes());
+        self.rows = self.read(picture.ok_or("there is no such picture")?);
+        let n_done = usize::try_from(row).unwrap_or(usize::MAX).min(self.rows.len());
+        self.rows.drain(..n_done);
+        self.next = place + 1;
+        Ok(())
+    }
+
+    fn progress(&self) -> Progress {
+        // A picture is done once its last row was given.
+        let done = self.next - usize::from(!self.rows.is_empty());
+        let (done, total) = (done as u64, self.pictures.len() as u64);
+        Progress { rows: self.n_rows, done, total, unit: Unit::Pictures }
+    }
+
+    fn gives(&self) -> Gives {
+        Gives::Pictures
+    }
+}
+
+fn list(
+    folder: &Path,
+    below: &Path,
+    depth: usize,
+    pictures: &mut Vec<PathBuf>,
+) -> Result<(), SourceError> {
+    let path = folder.join(below);
+    if depth > MAX_DEPTH {
+        return Err(SourceError::TooDeep { path, limit: MAX_DEPTH });
+    }
+    let unreadable = |source| SourceError::Read { path: path.clone(), source };
+    for entry in fs::read_dir(&path).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = below.join(entry.file_name());
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            continue;
+        }
+        if entry.file_type().map_err(unreadable)?.is_dir() {
+            list(folder, &name, depth + 1, pictures)?;
+            continue;
+        }
+        let ending = name.extension().unwrap_or_default().to_string_lossy();
+        // Followed through links; a file that has gone meanwhile is none.
+        if is_picture_ending(&ending) && fs::metadata(entry.path()).is_ok_and(|it| it.is_file()) {
+            if pictures.len() == MAX_PICTURES {
+                let path = folder.to_path_buf();
+                return Err(SourceError::TooMany { path, limit: MAX_PICTURES, what: "pictures" });
+            }
+            pictures.push(name);
+        }
+    }
+    Ok(())
+}
+
+fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_encoded_bytes()
+}
+
+/// A path in a message: control characters are escaped.
+fn shown(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    match plain_name(path.as_os_str()) {
+        Some(plain) => plain.to_owned(),
+        None => text.escape_debug().to_string(),
+    }
+}

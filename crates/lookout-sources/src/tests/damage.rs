@@ -1,0 +1,178 @@
+//! Files that were cut off or altered: an error or bad rows, never a panic, a hang or much memory.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a hostile file may make us use: the bounds of parquet pages, and the stack that a footer
+/// is read on.
+const MAX_RESIDENT_KB: u64 = 1_000_000;
+
+/// The most memory that this process ever had.
+fn peak_kb() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// Number of good and bad rows, or `None` when the source is refused.
+fn outcome(spec: &Spec) -> Option<(usize, u64)> {
+    let (rows, tally) = read(spec).ok()?;
+    Some((rows.iter().filter(|it| it.is_ok()).count(), tally.n_bad()))
+}
+
+#[test]
+fn a_file_cut_off_anywhere_is_noticed() {
+    for (folder, spec) in all() {
+        if matches!(spec, Spec::Folder(_)) {
+            continue;
+        }
+        let (n_good, n_bad) = outcome(&spec).unwrap();
+        for path in files(folder.path()) {
+            let whole = fs::read(&path).unwrap();
+            let n_needed = match path.extension().and_then(|it| it.to_str()) {
+                // A tar file ends at its first empty block; what follows fills it up.
+                Some("tar") => whole.len() - whole.iter().rev().position(|it| *it != 0).unwrap(),
+                Some("md") => continue,
+                _ => whole.len(),
+            };
+            for length in 0..n_needed {
+                fs::write(&path, &whole[..length]).unwrap();
+                if let Some(got) = outcome(&spec) {
+                    assert!(n_bad < got.1 && got.0 <= n_good, "{path:?} at {length}: {got:?}");
+                }
+            }
+            fs::write(&path, &whole).unwrap();
+        }
+        assert_eq!(outcome(&spec), Some((n_good, n_bad)));
+    }
+    assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
+}
+
+#[test]
+fn any_altered_byte_is_survived() {
+    for (folder, spec) in all() {
+        let (n_good, n_bad) = outcome(&spec).unwrap();
+        for path in files(folder.path()) {
+            let whole = fs::read(&path).unwrap();
+            for place in 0..whole.len() {
+                for mask in [0x01, 0x10, 0x80, 0xff] {
+                    // The filling of a tar file is not looked at.
+                    if whole[place..].iter().take(600).all(|it| *it == 0) && mask != 0x01 {
+                        continue;
+                    }
+                    let mut altered = whole.clone();
+                    altered[place] ^= mask;
+                    fs::write(&path, &altered).unwrap();
+                    let Some(got) = outcome(&spec) else { continue };
+                    let n_rows = n_good as u64 + n_bad;
+                    // A key that was altered may make one sample two.
+                    assert!(got.0 as u64 + got.1 <= n_rows + 2, "{path:?} at {place}: {got:?}");
+                }
+            }
+            fs::write(&path, &whole).unwrap();
+        }
+    }
+    assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Set(prop::sample::Index, u8),
+    Insert(prop::sample::Index, Vec<u8>),
+    Remove(prop::sample::Index, usize),
+    Copy(prop::sample::Index, prop::sample::Index, usize),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self {
+            Self::Set(at, value) => *at.get_mut(bytes) = *value,
+            Self::Insert(at, new) => {
+                let at = at.index(bytes.len());
+                bytes.splice(at..at, new.iter().copied());
+            }
+            Self::Remove(at, n) => {
+                let at = at.index(bytes.len());
+                bytes.drain(at..bytes.len().min(at + n));
+            }
+            Self::Copy(from, to, n) => {
+                let (from, to) = (from.index(bytes.len()), to.index(bytes.len()));
+                let part = bytes[from..bytes.len().min(from + n)].to_vec();
+                bytes.splice(to..to, part);
+            }
+        }
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let at = any::<prop::sample::Index>;
+    prop_oneof![
+        (at(), any::<u8>()).prop_map(|(at, it)| Change::Set(at, it)),
+        (at(), prop::collection::vec(any::<u8>(), 1..20))
+            .prop_map(|(at, it)| Change::Insert(at, it)),
+        (at(), 1usize..600).prop_map(|(at, it)| Change::Remove(at, it)),
+        (at(), at(), 1usize..600).prop_map(|(from, to, it)| Change::Copy(from, to, it)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_changes_are_survived(changes in prop::collection::vec(change(), 1..6)) {
+        for (folder, spec) in all() {
+            for path in files(folder.path()) {
+                let whole = fs::read(&path).unwrap();
+                let mut altered = whole.clone();
+                changes.iter().for_each(|it| it.apply(&mut altered));
+                fs::write(&path, &altered).unwrap();
+                outcome(&spec);
+                fs::write(&path, &whole).unwrap();
+            }
+        }
+        prop_assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
+    }
+}
+
+/// A parquet file that is nothing but a footer.
+fn footer_alone(footer: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(footer.len()).unwrap().to_le_bytes();
+    [b"PAR1", footer, &size, b"PAR1"].concat()
+}
+
+#[test]
+fn columns_nested_as_deeply_as_a_footer_allows_are_survived() {
+    let n = 200_000u32;
+    let mut footer = vec![0x15, 2, 0x19, 0xfc];
+    footer.extend([0x80 | (n & 0x7f) as u8, 0x80 | (n >> 7 & 0x7f) as u8, (n >> 14) as u8]);
+    for _ in 0..n - 1 {
+        // A group without a name, with one column.
+        footer.extend([0x48, 0, 0x15, 2, 0]);
+    }
+    footer.extend([0x15, 12, 0x25, 0, 0x18, 0, 0]);
+    footer.extend([0x16, 0, 0x19, 0x0c, 0]);
+    let folder = copy("flat");
+    fs::write(folder.path().join("metadata_00.parquet"), footer_alone(&footer)).unwrap();
+    let spec = Spec::Embeddings(folder.path().to_path_buf());
+    let error = chain(&read(&spec).unwrap_err());
+    assert!(error.contains("metadata_00.parquet"), "{error}");
+    eprintln!("{error} {}", peak_kb());
+}
