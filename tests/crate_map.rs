@@ -15,6 +15,7 @@ const ALL: &[&str] = &[
     "lookout-index",
     "lookout-pipeline",
     "lookout-publish",
+    "lookout-sources",
 ];
 
 /// Crate, and the crates that it may depend on outside its own tests.
@@ -29,6 +30,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-kernels", &[]),
     ("lookout-pipeline", CORE),
     ("lookout-publish", CORE),
+    ("lookout-sources", CORE),
     ("lookout", ALL),
     ("lookout-tests", ALL),
     ("xtask", ALL),
@@ -42,7 +44,9 @@ const OWNED: &[(&str, &[&str])] = &[
     ("nokhwa", &["lookout-capture"]),
     // The demo's broker speaks the protocol with the client's codec.
     ("ort", &["lookout-encoder"]),
+    ("parquet", &["lookout-sources"]),
     ("rumqttc", &["lookout-broker", "lookout-publish"]),
+    ("tar", &["lookout-sources"]),
     ("tract-core", &["lookout-encoder"]),
     ("tract-cuda", &["lookout-encoder"]),
     ("tract-onnx", &["lookout-encoder"]),

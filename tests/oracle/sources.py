@@ -115,7 +115,7 @@ def webdataset() -> None:
     long = "folder/" * 30 + "key"
     pax = sample(0, False, "000000000") + sample(1, True, "000000001") + sample(2, True, long)
     shard(FOLDER / "webdataset/00000.tar", pax, tarfile.PAX_FORMAT)
-    gnu = sample(3, False, "a/0.x") + sample(4, False, long) + [
+    gnu = sample(3, False, "a.b/0") + sample(4, False, long) + [
         ("./no-picture.txt", b"caption"), ("no-caption.png", PICTURE % 5),
         ("two.jpg", PICTURE % 6), ("two.png", PICTURE % 6), ("two.txt", b"caption"),
         ("null.jpg", PICTURE % 7), ("null.json", b'{"caption": null}'),

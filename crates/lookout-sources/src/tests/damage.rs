@@ -1,8 +1,12 @@
 //! Files that were cut off or altered: an error or bad rows, never a panic, a hang or much memory.
 
+use std::panic;
+use std::sync::Once;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::{BadRow, Fault};
 
 /// What a hostile file may make us use: the bounds of parquet pages, and the stack that a footer
 /// is read on.
@@ -29,6 +33,29 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Files that have something of their own: the shards of `clip-retrieval` are alike.
+fn distinct(folder: &Path) -> Vec<PathBuf> {
+    let is_first = |it: &PathBuf| !["_1.", "_10."].iter().any(|part| shown(it).contains(part));
+    files(folder).into_iter().filter(is_first).collect()
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The panics of the crate `parquet` are caught, and not worth a backtrace for each.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |it| {
+            if !it.location().is_some_and(|it| it.file().contains("/parquet-")) {
+                usual(it);
+            }
+        }));
+    });
+}
+
 /// Number of good and bad rows, or `None` when the source is refused.
 fn outcome(spec: &Spec) -> Option<(usize, u64)> {
     let (rows, tally) = read(spec).ok()?;
@@ -37,24 +64,27 @@ fn outcome(spec: &Spec) -> Option<(usize, u64)> {
 
 #[test]
 fn a_file_cut_off_anywhere_is_noticed() {
+    hush();
     for (folder, spec) in all() {
         if matches!(spec, Spec::Folder(_)) {
             continue;
         }
         let (n_good, n_bad) = outcome(&spec).unwrap();
-        for path in files(folder.path()) {
+        for path in distinct(folder.path()) {
             let whole = fs::read(&path).unwrap();
-            let n_needed = match path.extension().and_then(|it| it.to_str()) {
+            let (n_needed, step) = match path.extension().and_then(|it| it.to_str()) {
                 // A tar file ends at its first empty block; what follows fills it up.
-                Some("tar") => whole.len() - whole.iter().rev().position(|it| *it != 0).unwrap(),
-                Some("md") => continue,
-                _ => whole.len(),
-            };
-            for length in 0..n_needed {
-                fs::write(&path, &whole[..length]).unwrap();
-                if let Some(got) = outcome(&spec) {
-                    assert!(n_bad < got.1 && got.0 <= n_good, "{path:?} at {length}: {got:?}");
+                Some("tar") => {
+                    (whole.len() - whole.iter().rev().position(|it| *it != 0).unwrap(), 13)
                 }
+                Some("md") => continue,
+                _ => (whole.len(), 1),
+            };
+            for length in (0..n_needed).step_by(step) {
+                fs::write(&path, &whole[..length]).unwrap();
+                let Ok((_, tally)) = read(&spec) else { continue };
+                let is_damage = |it: &BadRow| matches!(it.fault, Fault::Damaged { .. });
+                assert!(tally.first().iter().any(is_damage), "{path:?} at {length}");
             }
             fs::write(&path, &whole).unwrap();
         }
@@ -65,24 +95,23 @@ fn a_file_cut_off_anywhere_is_noticed() {
 
 #[test]
 fn any_altered_byte_is_survived() {
+    hush();
     for (folder, spec) in all() {
         let (n_good, n_bad) = outcome(&spec).unwrap();
-        for path in files(folder.path()) {
+        for path in distinct(folder.path()) {
             let whole = fs::read(&path).unwrap();
             for place in 0..whole.len() {
-                for mask in [0x01, 0x10, 0x80, 0xff] {
-                    // The filling of a tar file is not looked at.
-                    if whole[place..].iter().take(600).all(|it| *it == 0) && mask != 0x01 {
-                        continue;
-                    }
-                    let mut altered = whole.clone();
-                    altered[place] ^= mask;
-                    fs::write(&path, &altered).unwrap();
-                    let Some(got) = outcome(&spec) else { continue };
-                    let n_rows = n_good as u64 + n_bad;
-                    // A key that was altered may make one sample two.
-                    assert!(got.0 as u64 + got.1 <= n_rows + 2, "{path:?} at {place}: {got:?}");
+                // A byte within zeros is like the next.
+                if !place.is_multiple_of(16) && whole[place..].iter().take(16).all(|it| *it == 0) {
+                    continue;
                 }
+                let mut altered = whole.clone();
+                altered[place] ^= 1 << (place % 8);
+                fs::write(&path, &altered).unwrap();
+                let Some(got) = outcome(&spec) else { continue };
+                let n_rows = n_good as u64 + n_bad;
+                // A key that was altered may make one sample two.
+                assert!(got.0 as u64 + got.1 <= n_rows + 2, "{path:?} at {place}: {got:?}");
             }
             fs::write(&path, &whole).unwrap();
         }
@@ -134,12 +163,13 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_changes_are_survived(changes in prop::collection::vec(change(), 1..6)) {
+        hush();
         for (folder, spec) in all() {
-            for path in files(folder.path()) {
+            for path in distinct(folder.path()) {
                 let whole = fs::read(&path).unwrap();
                 let mut altered = whole.clone();
                 changes.iter().for_each(|it| it.apply(&mut altered));
@@ -162,7 +192,8 @@ fn footer_alone(footer: &[u8]) -> Vec<u8> {
 fn columns_nested_as_deeply_as_a_footer_allows_are_survived() {
     let n = 200_000u32;
     let mut footer = vec![0x15, 2, 0x19, 0xfc];
-    footer.extend([0x80 | (n & 0x7f) as u8, 0x80 | (n >> 7 & 0x7f) as u8, (n >> 14) as u8]);
+    let digit = |shift: u32| u8::try_from(n >> shift & 0x7f).unwrap();
+    footer.extend([0x80 | digit(0), 0x80 | digit(7), digit(14)]);
     for _ in 0..n - 1 {
         // A group without a name, with one column.
         footer.extend([0x48, 0, 0x15, 2, 0]);
@@ -174,5 +205,5 @@ fn columns_nested_as_deeply_as_a_footer_allows_are_survived() {
     let spec = Spec::Embeddings(folder.path().to_path_buf());
     let error = chain(&read(&spec).unwrap_err());
     assert!(error.contains("metadata_00.parquet"), "{error}");
-    eprintln!("{error} {}", peak_kb());
+    assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
 }

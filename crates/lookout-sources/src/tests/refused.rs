@@ -30,7 +30,7 @@ fn what_is_not_there_or_empty_is_named() {
     refused(&Spec::WebDataset(file), &["must end in .tar"]);
     let tar = path.join("no.tar");
     fs::write(&tar, [b'x'; 2000]).unwrap();
-    refused(&Spec::WebDataset(tar), &["no.tar", "checksum"]);
+    refused(&Spec::WebDataset(tar), &["no.tar", "has no checksum"]);
     let endless = Spec::Coco { annotations: "/dev/zero".into(), pictures: path };
     refused(&endless, &["/dev/zero", "regular file"]);
 }
