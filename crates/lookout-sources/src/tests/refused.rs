@@ -101,6 +101,19 @@ fn other_kinds_of_npy_and_parquet_are_named() {
 }
 
 #[test]
+fn an_npy_file_of_another_length_is_refused_before_the_work() {
+    let folder = copy("flat");
+    let path = folder.path().join("text_emb_02.npy");
+    let whole = fs::read(&path).unwrap();
+    for bytes in [&whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+        fs::write(&path, bytes).unwrap();
+        let expected = "the file must have the bytes that its header declares";
+        let spec = Spec::Embeddings(folder.path().to_path_buf());
+        refused(&spec, &["text_emb_02.npy", expected]);
+    }
+}
+
+#[test]
 fn json_that_is_not_coco_is_named() {
     let cases = [
         ("[]", "must begin with `{`, at byte 0"),
