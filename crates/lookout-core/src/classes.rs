@@ -1,6 +1,6 @@
 //! What a camera can be said to show: labels, and negatives that mean "none of them".
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::Id;
 
@@ -147,7 +147,7 @@ impl ClassSet {
         if Self::MAX_CLASSES < classes.len() {
             errors.push(ClassSetError::TooManyClasses { got: classes.len() });
         }
-        let mut seen: std::collections::HashMap<&Id, &str> = std::collections::HashMap::new();
+        let mut seen: HashMap<&Id, &str> = HashMap::new();
         for class in &classes {
             if let Some(first) = seen.insert(&class.id, &class.name) {
                 errors.push(ClassSetError::DuplicateId {
@@ -168,6 +168,14 @@ impl ClassSet {
     /// The classes, labels first.
     pub fn classes(&self) -> &[Class] {
         &self.classes
+    }
+
+    /// Where each class is in `other`: the position of the class with the same id and kind.
+    pub(crate) fn positions_in(&self, other: &Self) -> Vec<Option<usize>> {
+        let key = |it: &Class| (it.id.clone(), it.kind == ClassKind::Label);
+        let there: HashMap<_, usize> =
+            other.classes.iter().enumerate().map(|(idx, it)| (key(it), idx)).collect();
+        self.classes.iter().map(|it| there.get(&key(it)).copied()).collect()
     }
 
     /// The texts whose mean embedding stands for class `idx`: every template with the name and

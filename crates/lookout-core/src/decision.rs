@@ -5,6 +5,7 @@
 //! `margin` → hold it until below `exit` → `dwell` before it is announced → `cooldown` between
 //! events. Time is the monotonic time of the caller; it must not go back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{ClassKind, ClassSet, Distribution};
@@ -69,6 +70,8 @@ pub enum Reason {
     Dwell,
     /// The last event was too recent.
     Cooldown,
+    /// The class that was announced is no class any more.
+    Removed,
 }
 
 /// What a camera shows.
@@ -93,7 +96,7 @@ pub enum Outcome {
     Unknown,
 }
 
-/// An announced change. Never within `cooldown` of the one before.
+/// An announced change. Never within `cooldown` of the one before, unless its class was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// What the last event, or the start, said.
@@ -132,8 +135,7 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub struct Decider {
     rules: DecisionRules,
-    enters: Vec<f64>,
-    kinds: Vec<ClassKind>,
+    classes: Arc<ClassSet>,
     /// The mean over time, and when it was last updated. `None` while stale.
     smoothed: Option<(Distribution, Duration)>,
     last: Option<Distribution>,
@@ -180,14 +182,13 @@ impl Decider {
     /// Starts stale at `now`: nothing was seen yet.
     pub fn new(
         rules: DecisionRules,
-        classes: &ClassSet,
+        classes: Arc<ClassSet>,
         now: Duration,
     ) -> Result<Self, InvalidRules> {
-        rules.check(classes)?;
+        rules.check(&classes)?;
         Ok(Self {
             rules,
-            enters: classes.classes().iter().map(|it| it.enter.unwrap_or(rules.enter)).collect(),
-            kinds: classes.classes().iter().map(|it| it.kind).collect(),
+            classes,
             smoothed: None,
             last: None,
             last_frame_at: now,
@@ -201,12 +202,59 @@ impl Decider {
         })
     }
 
+    /// The classes that it decides between.
+    pub fn classes(&self) -> &Arc<ClassSet> {
+        &self.classes
+    }
+
+    /// Goes on at `now` where `old`, a machine with other classes or rules, stands: what is held,
+    /// announced and last known, the mean over time, dwell and cooldown. A class goes on where one
+    /// of the same id and kind is; its name may differ.
+    ///
+    /// Where the class of the last event is gone, that is a change to unknown, announced at once:
+    /// nobody could be told later what it was. The change is over the classes of `old`, the
+    /// snapshot over those of this machine. After other classes the next frame must be evaluated,
+    /// because there is no distribution over these to repeat.
+    pub fn take_over(&mut self, old: &Self, now: Duration) -> (Snapshot, Option<Change>) {
+        let to = old.classes.positions_in(&self.classes);
+        let map = |outcome: Outcome| match outcome {
+            Outcome::Class(idx) => to[idx].map_or(Outcome::Unknown, Outcome::Class),
+            Outcome::Unknown => Outcome::Unknown,
+        };
+        let n_classes = self.classes.classes().len();
+        let remap = |it: &Distribution| it.remap(&to, n_classes);
+        self.smoothed = old.smoothed.as_ref().map(|(mean, at)| (remap(mean), *at));
+        self.last = old.last.clone().filter(|_| self.classes == old.classes);
+        self.last_frame_at = old.last_frame_at;
+        self.held = match (map(old.held.0), old.held) {
+            (Outcome::Unknown, (Outcome::Class(_), _)) => (Outcome::Unknown, now),
+            (held, (_, since)) => (held, since),
+        };
+        self.announced = map(old.announced);
+        self.last_event = map(old.last_event);
+        self.last_event_at = old.last_event_at;
+        self.last_known =
+            old.last_known.and_then(|it| Some(LastKnown { class: to[it.class]?, ..it }));
+        (self.state, self.since) = match (self.announced, old.announced) {
+            (Outcome::Class(idx), _) => (self.state_of(idx), old.since),
+            (Outcome::Unknown, Outcome::Class(_)) => (State::Unknown, now),
+            (Outcome::Unknown, Outcome::Unknown) => (old.state, old.since),
+        };
+        let change = (self.last_event == Outcome::Unknown && old.last_event != Outcome::Unknown)
+            .then_some(Change { from: old.last_event, to: Outcome::Unknown });
+        if change.is_some() {
+            self.last_event_at = Some(now);
+        }
+        (self.snapshot(change.map(|_| Reason::Removed)), change)
+    }
+
     /// What `distribution` says by itself: `enter` and `margin`, no memory. The distribution is
     /// over this machine's classes.
     pub fn judge(&self, distribution: &Distribution) -> Verdict {
         let (top, margin) = distribution.top();
         let score = distribution.probabilities()[top];
-        let reason = if score < self.enters[top] {
+        let enter = self.classes.classes()[top].enter.unwrap_or(self.rules.enter);
+        let reason = if score < enter {
             Some(Reason::LowScore)
         } else if margin < self.rules.margin {
             Some(Reason::LowMargin)
@@ -218,7 +266,7 @@ impl Decider {
 
     /// The state of class `idx` on top.
     pub fn state_of(&self, idx: usize) -> State {
-        match self.kinds[idx] {
+        match self.classes.classes()[idx].kind {
             ClassKind::Label => State::Label(idx),
             ClassKind::Negative => State::None(idx),
         }
@@ -366,7 +414,7 @@ mod tests {
     const DOG: usize = 1;
     const EMPTY: usize = 2;
 
-    fn classes() -> ClassSet {
+    fn classes() -> Arc<ClassSet> {
         let class = |id: &str, kind| Class {
             id: Id::new(id).unwrap(),
             kind,
@@ -380,11 +428,15 @@ mod tests {
             class("dog", ClassKind::Label),
             class("empty", ClassKind::Negative),
         ];
-        ClassSet::new(vec!["{}".to_owned()], classes).unwrap()
+        set(classes)
+    }
+
+    fn set(classes: Vec<Class>) -> Arc<ClassSet> {
+        Arc::new(ClassSet::new(vec!["{}".to_owned()], classes).unwrap())
     }
 
     fn decider(rules: DecisionRules) -> Decider {
-        Decider::new(rules, &classes(), Duration::ZERO).unwrap()
+        Decider::new(rules, classes(), Duration::ZERO).unwrap()
     }
 
     fn scores(cat: f64, dog: f64, empty: f64) -> Distribution {
@@ -426,10 +478,9 @@ mod tests {
 
     #[test]
     fn a_class_may_have_its_own_enter() {
-        let mut set = classes().classes().to_vec();
-        set[DOG].enter = Some(0.9);
-        let set = ClassSet::new(vec!["{}".to_owned()], set).unwrap();
-        let it = Decider::new(RULES, &set, Duration::ZERO).unwrap();
+        let mut own = classes().classes().to_vec();
+        own[DOG].enter = Some(0.9);
+        let it = Decider::new(RULES, set(own), Duration::ZERO).unwrap();
         assert_eq!(it.judge(&scores(0.1, 0.8, 0.1)).reason, Some(Reason::LowScore));
         assert_eq!(it.judge(&scores(0.8, 0.1, 0.1)).accepted, Some(CAT));
     }
@@ -546,14 +597,99 @@ mod tests {
                 "`stale_after` must be greater than 0, got 0",
             ),
         ] {
-            let error = Decider::new(rules, &classes(), Duration::ZERO).unwrap_err();
+            let error = Decider::new(rules, classes(), Duration::ZERO).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
-        let mut set = classes().classes().to_vec();
-        set[DOG].enter = Some(0.3);
-        let set = ClassSet::new(vec!["{}".to_owned()], set).unwrap();
-        let error = Decider::new(RULES, &set, Duration::ZERO).unwrap_err();
+        let mut own = classes().classes().to_vec();
+        own[DOG].enter = Some(0.3);
+        let error = Decider::new(RULES, set(own), Duration::ZERO).unwrap_err();
         assert_eq!(error.to_string(), "`enter of class dog` must be at least exit (0.4), got 0.3");
+    }
+
+    /// Classes whose ids are these letters; capitals are labels.
+    fn lettered(letters: &str) -> Arc<ClassSet> {
+        let class = |letter: char| Class {
+            id: Id::new(letter.to_ascii_lowercase()).unwrap(),
+            kind: if letter.is_uppercase() { ClassKind::Label } else { ClassKind::Negative },
+            name: letter.to_string(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        set(letters.chars().map(class).collect())
+    }
+
+    fn relabel(it: &mut Decider, letters: &str, now: Duration) -> (Snapshot, Option<Change>) {
+        let mut new = Decider::new(it.rules, lettered(letters), now).unwrap();
+        let relabelled = new.take_over(it, now);
+        *it = new;
+        relabelled
+    }
+
+    #[test]
+    fn what_is_held_stays_held_under_its_id() {
+        let rules = DecisionRules { smoothing: at(4.0), ..RULES };
+        let mut it = Decider::new(rules, lettered("ABc"), Duration::ZERO).unwrap();
+        it.observe(at(1.0), &scores(0.1, 0.8, 0.1));
+        let (snapshot, change) = relabel(&mut it, "XBAyc", at(2.0));
+        assert_eq!((snapshot.state, snapshot.reason, change), (State::Label(1), None, None));
+        assert_eq!(snapshot.last_known, Some(LastKnown { class: 1, at: at(1.0) }));
+        assert_eq!(snapshot.since, at(1.0));
+        assert!((snapshot.score.unwrap() - 0.8).abs() < 1e-12, "the mean goes on");
+        assert!(it.gated(at(2.0)).is_none(), "nothing was seen with these classes");
+        // Held by `exit`, where it would not be accepted.
+        let frame = Distribution::softmax(&[0.0, 0.0, 0.0, 0.0, 3.0]).unwrap();
+        let (snapshot, change) = it.observe(at(3.0), &frame);
+        assert_eq!((snapshot.state, change), (State::Label(1), None));
+        assert!(snapshot.score.unwrap() < RULES.enter);
+    }
+
+    #[test]
+    fn a_class_that_is_gone_becomes_unknown_at_once_and_cools_down() {
+        let rules = DecisionRules { cooldown: at(5.0), ..RULES };
+        let mut it = Decider::new(rules, lettered("ABc"), Duration::ZERO).unwrap();
+        it.observe(at(1.0), &scores(0.8, 0.1, 0.1));
+        let (snapshot, change) = relabel(&mut it, "Bc", at(2.0));
+        assert_eq!((snapshot.state, snapshot.reason), (State::Unknown, Some(Reason::Removed)));
+        assert_eq!((snapshot.since, snapshot.last_known), (at(2.0), None));
+        assert_eq!(change, Some(Change { from: Outcome::Class(0), to: Outcome::Unknown }));
+        let b = Distribution::softmax(&[3.0, 0.0]).unwrap();
+        let (waiting, change) = it.observe(at(6.9), &b);
+        assert_eq!((waiting.reason, change), (Some(Reason::Cooldown), None));
+        let (_, change) = it.observe(at(7.0), &b);
+        assert_eq!(change, Some(Change { from: Outcome::Unknown, to: Outcome::Class(0) }));
+    }
+
+    #[test]
+    fn a_label_that_becomes_a_negative_is_another_class() {
+        let mut it = Decider::new(RULES, lettered("ABc"), Duration::ZERO).unwrap();
+        it.observe(at(1.0), &scores(0.8, 0.1, 0.1));
+        let (snapshot, change) = relabel(&mut it, "Bca", at(2.0));
+        assert_eq!((snapshot.state, snapshot.last_known), (State::Unknown, None));
+        assert!(change.is_some());
+    }
+
+    #[test]
+    fn a_class_that_goes_during_a_stale_spell_is_told_too() {
+        let mut it = Decider::new(RULES, lettered("ABc"), Duration::ZERO).unwrap();
+        it.observe(at(1.0), &scores(0.8, 0.1, 0.1));
+        it.tick(at(20.0));
+        let (snapshot, change) = relabel(&mut it, "Bc", at(21.0));
+        assert_eq!((snapshot.state, snapshot.since), (State::Stale, at(20.0)));
+        assert_eq!(change, Some(Change { from: Outcome::Class(0), to: Outcome::Unknown }));
+        assert_eq!(relabel(&mut it, "ABc", at(22.0)).1, None, "said once");
+    }
+
+    #[test]
+    fn other_rules_for_the_same_classes_keep_everything() {
+        let mut it = decider(DecisionRules { dwell: at(4.0), ..RULES });
+        it.observe(at(1.0), &scores(0.8, 0.1, 0.1));
+        let rules = DecisionRules { dwell: at(2.0), ..RULES };
+        let mut new = Decider::new(rules, classes(), at(2.0)).unwrap();
+        assert_eq!(new.take_over(&it, at(2.0)).0.state, State::Unknown);
+        let (snapshot, change) = new.gated(at(3.0)).unwrap();
+        assert_eq!(snapshot.state, State::Label(CAT), "two seconds since it was first held");
+        assert!(change.is_some());
     }
 
     #[derive(Clone, Debug)]
@@ -656,6 +792,123 @@ mod tests {
                 assert_eq!(snapshot.state != State::Stale, is_fresh);
                 assert_eq!(snapshot.score.is_some(), is_fresh);
             });
+        }
+
+        /// Two machines see the same; one of them is given its classes anew, in another order.
+        #[test]
+        fn a_new_order_of_the_classes_changes_nothing(
+            rules in rules(),
+            inputs in inputs(),
+            order in Just("ABC".chars().collect::<Vec<char>>()).prop_shuffle(),
+            at_input in 0usize..40,
+        ) {
+            let old = lettered("ABC");
+            let new = lettered(&order.into_iter().collect::<String>());
+            let to = old.positions_in(&new);
+            let mut plain = Decider::new(rules, Arc::clone(&old), Duration::ZERO).unwrap();
+            let mut swapped = plain.clone();
+            let id = |set: &ClassSet, idx: usize| set.classes()[idx].id.clone();
+            let state = |it: &Decider, of: State| match of {
+                State::Label(idx) => format!("{}", id(&it.classes, idx)),
+                other => format!("{other:?}"),
+            };
+            let outcome = |it: &Decider, of: Outcome| match of {
+                Outcome::Class(idx) => Some(id(&it.classes, idx)),
+                Outcome::Unknown => None,
+            };
+            let told = |it: &Decider, (snapshot, change): (Snapshot, Option<Change>)| {
+                let known = snapshot.last_known.map(|known| (id(&it.classes, known.class), known.at));
+                let change = change.map(|of| (outcome(it, of.from), outcome(it, of.to)));
+                (state(it, snapshot.state), snapshot.score, snapshot.margin, snapshot.since, known, change)
+            };
+            let mut now = Duration::ZERO;
+            let mut last = None;
+            for (n, (elapsed_ms, input)) in inputs.iter().enumerate() {
+                now += Duration::from_millis(*elapsed_ms);
+                if n == at_input {
+                    let mut fresh = Decider::new(rules, Arc::clone(&new), now).unwrap();
+                    let (_, change) = fresh.take_over(&swapped, now);
+                    prop_assert_eq!(change, None);
+                    swapped = fresh;
+                }
+                let of_swapped = |it: &Distribution| if n < at_input { it.clone() } else { it.remap(&to, 3) };
+                let ticked = (plain.tick(now), None);
+                prop_assert_eq!(told(&plain, ticked), told(&swapped, (swapped.clone().tick(now), None)));
+                swapped.tick(now);
+                let stepped = match input {
+                    Input::Frame([a, b, c]) => Some(scores(*a, *b, *c)),
+                    Input::Gated => None,
+                    Input::Nothing => continue,
+                };
+                let (one, other) = match stepped {
+                    Some(frame) => {
+                        last = Some(frame.clone());
+                        (plain.observe(now, &frame), swapped.observe(now, &of_swapped(&frame)))
+                    }
+                    None => {
+                        let Some(one) = plain.gated(now) else { continue };
+                        // Where there is nothing to repeat the frame is evaluated, and shows the same.
+                        let again = last.clone().unwrap();
+                        let other = swapped.gated(now);
+                        (one, other.unwrap_or_else(|| swapped.observe(now, &of_swapped(&again))))
+                    }
+                };
+                prop_assert_eq!(told(&plain, one), told(&swapped, other));
+            }
+        }
+
+        /// Whatever classes come and go: what is told is of the classes of the moment, events
+        /// chain by id, and only a removed class ends within the cooldown.
+        #[test]
+        fn events_chain_over_any_classes(
+            rules in rules(),
+            steps in prop::collection::vec(
+                (0u64..6000, 0usize..6, prop::array::uniform4(0.01f64..1.0)), 1..100,
+            ),
+        ) {
+            let sets = ["AB", "BA", "ABc", "CAb", "bCDA", "Da"].map(lettered);
+            let mut it = Decider::new(rules, Arc::clone(&sets[0]), Duration::ZERO).unwrap();
+            let mut now = Duration::ZERO;
+            let mut last: (Option<Id>, Option<Duration>) = (None, None);
+            for (elapsed_ms, set, weights) in steps {
+                now += Duration::from_millis(elapsed_ms);
+                let old = Arc::clone(&it.classes);
+                // Every third step, on average, other classes.
+                let is_swap = elapsed_ms % 3 == 0;
+                it.tick(now);
+                let (snapshot, change) = if is_swap {
+                    let mut new = Decider::new(rules, Arc::clone(&sets[set]), now).unwrap();
+                    let relabelled = new.take_over(&it, now);
+                    it = new;
+                    relabelled
+                } else {
+                    let logits: Vec<f64> = weights.iter().map(|it| 4.0 * it).collect();
+                    let n_classes = old.classes().len();
+                    it.observe(now, &Distribution::softmax(&logits[..n_classes]).unwrap())
+                };
+                let id = |outcome: Outcome| match outcome {
+                    Outcome::Class(idx) => Some(old.classes()[idx].id.clone()),
+                    Outcome::Unknown => None,
+                };
+                if let Some(change) = change {
+                    prop_assert_eq!(&id(change.from), &last.0);
+                    let is_cool = last.1.is_none_or(|at| rules.cooldown <= now - at);
+                    prop_assert!(is_cool || (is_swap && change.to == Outcome::Unknown));
+                    last = (id(change.to), Some(now));
+                }
+                let kind = |idx: usize| it.classes.classes()[idx].kind;
+                match snapshot.state {
+                    State::Label(idx) => prop_assert_eq!(kind(idx), ClassKind::Label),
+                    State::None(idx) => prop_assert_eq!(kind(idx), ClassKind::Negative),
+                    State::Unknown | State::Stale => {}
+                }
+                if let Some(known) = snapshot.last_known {
+                    prop_assert!(known.class < it.classes.classes().len());
+                }
+                if let Some((mean, _)) = &it.smoothed {
+                    prop_assert!((mean.probabilities().iter().sum::<f64>() - 1.0).abs() < 1e-9);
+                }
+            }
         }
 
         #[test]

@@ -61,6 +61,22 @@ impl Distribution {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| (1.0 - weight) * a + weight * b).collect())
     }
 
+    /// The distribution over `n_classes` others, at least two: class `idx` becomes `to[idx]`, each
+    /// another one. The mass of classes that become none is spread evenly, as nothing is known of
+    /// it; a class that none becomes has only its share of that.
+    pub(crate) fn remap(&self, to: &[Option<usize>], n_classes: usize) -> Self {
+        debug_assert!(to.len() == self.len() && 2 <= n_classes);
+        let lost: f64 = self.0.iter().zip(to).filter(|it| it.1.is_none()).map(|it| it.0).sum();
+        #[expect(clippy::cast_precision_loss, reason = "class counts are far below 2^52")]
+        let mut mapped = vec![lost / n_classes as f64; n_classes];
+        for (p, to) in self.0.iter().zip(to) {
+            if let Some(to) = to {
+                mapped[*to] += p;
+            }
+        }
+        Self(mapped)
+    }
+
     /// The probabilities, in class order.
     pub fn probabilities(&self) -> &[f64] {
         &self.0
@@ -104,6 +120,16 @@ impl Distribution {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn lost_mass_is_spread_and_a_new_order_is_exact() {
+        let it = Distribution(vec![0.5, 0.3, 0.2]);
+        assert_eq!(it.remap(&[Some(2), Some(0), Some(1)], 3).0, [0.3, 0.2, 0.5]);
+        let mapped = it.remap(&[None, Some(3), Some(0)], 5);
+        for (got, expected) in mapped.0.iter().zip([0.3, 0.1, 0.1, 0.4, 0.1]) {
+            assert!((got - expected).abs() < 1e-12, "{mapped:?}");
+        }
+    }
 
     #[test]
     fn refuses_bad_logits() {

@@ -1,9 +1,11 @@
 //! What the pipeline needs from the outside world, as traits; adapters implement them.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Candidate, Change, Embedding, Evidence, Frame, Id, Picture, Snapshot, Stop};
+use crate::{Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Picture, Snapshot, Stop};
 
 /// Time, injected so that tests own it.
 pub trait Clock: Send + Sync {
@@ -142,6 +144,8 @@ pub struct Decision {
     pub seq: u64,
     /// When it was made.
     pub at: Stamp,
+    /// The classes that evidence, snapshot and change are over.
+    pub classes: Arc<ClassSet>,
     /// The file of the frame, where the camera is a folder or a file.
     pub frame_name: Option<String>,
     /// What was seen; `None` when time alone decided (stale, heartbeat).
@@ -161,4 +165,8 @@ pub trait Publish: Send + Sync {
 
     /// A camera's decision, in order.
     fn decision(&self, decision: Decision);
+
+    /// From now on these are the classes of all cameras, those that are switched off included.
+    /// What a decision is over it says itself.
+    fn classes(&self, cameras: &BTreeMap<Id, Arc<ClassSet>>);
 }
