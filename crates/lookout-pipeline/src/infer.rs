@@ -1,14 +1,17 @@
 //! The infer stage: owns encoder and index, and decides for every camera.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crossbeam_channel::Sender;
 use lookout_core::{
-    CaptionSearch, Clock, Decision, Disposition, Frame, ImageEncoder, PortError, Publish, Stamp,
+    CaptionSearch, ClassSet, Clock, Decision, Disposition, Frame, Id, ImageEncoder, PortError,
+    Publish, Stamp,
 };
 
-use crate::{FrameReceiver, StageError, Taken, Track};
+use crate::{FrameReceiver, Labels, StageError, Taken, Track};
 
 /// Evaluates the newest frame of each camera in turn until the cameras are gone.
 pub struct InferStage {
@@ -26,6 +29,17 @@ pub struct InferStage {
     pub clock: Arc<dyn Clock>,
     /// Tells the supervisor whether a frame is being worked on.
     pub busy: Arc<Busy>,
+}
+
+/// Labels to go on with between two frames, all cameras at once.
+#[derive(Debug)]
+pub struct NewLabels {
+    /// For the tracks whose labels or rules have changed; the others go on as they are.
+    pub tracks: BTreeMap<Id, Labels>,
+    /// The classes of every camera from then on.
+    pub classes: BTreeMap<Id, Arc<ClassSet>>,
+    /// Told when it is done, and gone without a word where it never will be.
+    pub done: Sender<()>,
 }
 
 /// Since when a stage has been working on one frame. Waiting for a camera is not busy.
@@ -65,9 +79,25 @@ impl InferStage {
                     self.busy.set(None);
                     result?;
                 }
+                Taken::Labels(labels) => self.relabel(labels),
                 Taken::TimedOut => {}
                 Taken::Closed => return Ok(()),
             }
+        }
+    }
+
+    fn relabel(&mut self, labels: NewLabels) {
+        let NewLabels { mut tracks, classes, done } = labels;
+        let at = Stamp::now(self.clock.as_ref());
+        self.publish.classes(&classes);
+        for track in &mut self.tracks {
+            let Some(labels) = tracks.remove(&track.camera) else { continue };
+            for decision in track.relabel(at, labels) {
+                self.publish.decision(decision);
+            }
+        }
+        if done.try_send(()).is_err() {
+            tracing::debug!("Nobody waits for the new labels.");
         }
     }
 
@@ -119,8 +149,8 @@ impl InferStage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Recorder, SimulatedClock, axis, frame, track};
-    use crate::{CameraCounters, mailboxes};
+    use crate::testing::{Recorder, SimulatedClock, axis, classes, frame, id, settings_of, track};
+    use crate::{CameraCounters, TrackSettings, mailboxes};
     use lookout_core::{Candidate, Embedding, Picture, State};
 
     /// Luma 0 is a cat, 1 a dog, 2 unreadable; anything else can never be encoded.
@@ -202,6 +232,74 @@ mod tests {
         assert_eq!(evidence.retrieved.len(), 4);
         assert_eq!(evidence.captions.as_ref().unwrap().top().0, 1);
         assert_eq!(decisions[0].snapshot.state, State::Unknown, "two sure voices disagree");
+    }
+
+    /// A cat, then labels that have none; the encoder tells when it is asked.
+    struct Relabelling {
+        labels: crate::LabelSender,
+        new: Option<NewLabels>,
+    }
+
+    impl ImageEncoder for Relabelling {
+        fn encode_image(&mut self, picture: &Picture) -> Result<Embedding, PortError> {
+            // They arrive while a frame is worked on.
+            if let Some(new) = self.new.take() {
+                self.labels.put(new);
+            }
+            ByLuma.encode_image(picture)
+        }
+    }
+
+    #[test]
+    fn labels_change_between_two_frames_for_all_cameras_at_once() {
+        let counters = Arc::new(CameraCounters::default());
+        let publish = Arc::new(Recorder::default());
+        let clock = Arc::new(SimulatedClock::default());
+        let now = Duration::from_secs(100);
+        clock.set(now);
+        let (senders, receiver) = mailboxes(3);
+        let tracks = ["a", "b", "c"].map(|it| track(it, 0.0, &counters)).into();
+        for sender in &senders {
+            sender.put(frame(0, now));
+        }
+        drop(senders);
+        let fresh = |camera: &str| {
+            let TrackSettings { classifier, decider, .. } = settings_of(&["fox", "hen"], now);
+            (id(camera), Labels { classifier: Some(classifier), decider })
+        };
+        let (done, is_done) = crossbeam_channel::bounded(1);
+        let new = NewLabels {
+            tracks: ["a", "b"].map(fresh).into(),
+            classes: BTreeMap::from([(id("a"), classes(&["fox", "hen"]))]),
+            done,
+        };
+        let stage = InferStage {
+            encoder: Box::new(Relabelling { labels: receiver.label_sender(), new: Some(new) }),
+            captions: None,
+            n_candidates: 4,
+            tracks,
+            publish: Arc::clone(&publish) as Arc<dyn Publish>,
+            clock,
+            busy: Arc::default(),
+        };
+        stage.run(&receiver).unwrap();
+        assert!(is_done.try_recv().is_ok());
+        let first_id = |it: &Decision| it.classes.classes()[0].id.to_string();
+        let told: Vec<String> = publish
+            .decisions
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|it| it.evidence.is_some() || it.change.is_some())
+            .map(|it| {
+                let kind = if it.evidence.is_some() { "frame" } else { "end" };
+                format!("{} {kind} {}", it.camera, first_id(it))
+            })
+            .collect();
+        let expected = ["a frame cat", "a end cat", "b frame fox", "c frame cat"];
+        assert_eq!(told, expected);
+        // Three first states and a frame, then the new classes.
+        assert_eq!(*publish.relabelled_at.lock().unwrap(), [4]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! One-place mailboxes, one a camera, for one consumer. The newest frame wins.
+//! One-place mailboxes for one consumer: one a camera, and one for labels. The newest wins.
 //!
 //! A slow consumer never works on a frame that a newer one has replaced, a fast camera never
 //! blocks, and the consumer serves the camera that it served least recently.
@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lookout_core::Frame;
+
+use crate::NewLabels;
 
 /// What became of the frame that was waiting.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Put {
 /// What [`FrameReceiver::take`] found.
 #[derive(Debug)]
 pub enum Taken {
+    /// Labels to go on with. They come before any frame.
+    Labels(NewLabels),
     /// A frame, and the position of its camera.
     Frame(usize, Frame),
     /// No frame within the time allowed.
@@ -36,6 +40,9 @@ pub struct FrameSender {
     camera_idx: usize,
 }
 
+/// Puts labels for all cameras. Not waited for: without cameras there is nothing to label.
+pub struct LabelSender(Arc<Shared>);
+
 /// Takes the frames of all cameras.
 pub struct FrameReceiver(Arc<Shared>);
 
@@ -45,6 +52,7 @@ struct Shared {
 }
 
 struct State {
+    labels: Option<NewLabels>,
     slots: Vec<Slot>,
     n_served: u64,
     n_senders: usize,
@@ -61,6 +69,7 @@ struct Slot {
 /// One sender a camera, in order, and the receiver.
 pub fn mailboxes(n_cameras: usize) -> (Vec<FrameSender>, FrameReceiver) {
     let state = State {
+        labels: None,
         slots: std::iter::repeat_with(Slot::default).take(n_cameras).collect(),
         n_served: 0,
         n_senders: n_cameras,
@@ -84,6 +93,18 @@ impl FrameSender {
     }
 }
 
+impl LabelSender {
+    /// Stores `labels`, in place of older ones that were not taken. When they are not taken at
+    /// all, they are dropped with the receiver or at once.
+    pub fn put(&self, labels: NewLabels) {
+        let mut state = self.0.lock();
+        if !state.receiver_gone {
+            state.labels = Some(labels);
+            self.0.changed.notify_one();
+        }
+    }
+}
+
 impl Drop for FrameSender {
     fn drop(&mut self) {
         self.shared.lock().n_senders -= 1;
@@ -92,12 +113,19 @@ impl Drop for FrameSender {
 }
 
 impl FrameReceiver {
-    /// Waits for a frame, for at most `timeout` of real time. Of several cameras the one that was
-    /// served least recently is taken.
+    /// What puts labels into this receiver.
+    pub fn label_sender(&self) -> LabelSender {
+        LabelSender(Arc::clone(&self.0))
+    }
+
+    /// Waits for labels or a frame, for at most `timeout` of real time. Of several cameras the one
+    /// that was served least recently is taken.
     pub fn take(&self, timeout: Option<Duration>) -> Taken {
         let mut state = self.0.lock();
         let idle = |state: &mut State| {
-            0 < state.n_senders && state.slots.iter().all(|it| it.frame.is_none())
+            0 < state.n_senders
+                && state.labels.is_none()
+                && state.slots.iter().all(|it| it.frame.is_none())
         };
         state = match timeout {
             None => self.0.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
@@ -106,6 +134,9 @@ impl FrameReceiver {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        if let Some(labels) = state.labels.take() {
+            return Taken::Labels(labels);
+        }
         let n_served = state.n_served + 1;
         let waiting = state.slots.iter_mut().enumerate().filter(|(_, it)| it.frame.is_some());
         if let Some((idx, slot)) = waiting.min_by_key(|(_, it)| it.served_at)
@@ -121,7 +152,9 @@ impl FrameReceiver {
 
 impl Drop for FrameReceiver {
     fn drop(&mut self) {
-        self.0.lock().receiver_gone = true;
+        let mut state = self.0.lock();
+        state.receiver_gone = true;
+        state.labels = None;
     }
 }
 
@@ -133,7 +166,10 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crossbeam_channel::{Receiver, TryRecvError, bounded};
     use lookout_core::Picture;
 
     fn frame(n: u64) -> Frame {
@@ -141,10 +177,16 @@ mod tests {
         Frame { picture, captured_at: Duration::from_secs(n), name: None }
     }
 
+    fn new_labels() -> (NewLabels, Receiver<()>) {
+        let (done, is_done) = bounded(1);
+        let labels = NewLabels { tracks: BTreeMap::new(), classes: BTreeMap::new(), done };
+        (labels, is_done)
+    }
+
     fn take(receiver: &FrameReceiver) -> Option<(usize, u64)> {
         match receiver.take(Some(Duration::ZERO)) {
             Taken::Frame(idx, frame) => Some((idx, frame.captured_at.as_secs())),
-            Taken::TimedOut | Taken::Closed => None,
+            Taken::Labels(_) | Taken::TimedOut | Taken::Closed => None,
         }
     }
 
@@ -172,6 +214,37 @@ mod tests {
             served.extend(take(&receiver).map(|it| it.0));
         }
         assert_eq!(served, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn the_newest_labels_come_before_frames_and_go_with_the_receiver() {
+        let (senders, receiver) = mailboxes(1);
+        let labels = receiver.label_sender();
+        let (old, old_done) = new_labels();
+        let (new, new_done) = new_labels();
+        senders[0].put(frame(1));
+        labels.put(old);
+        labels.put(new);
+        assert_eq!(old_done.try_recv(), Err(TryRecvError::Disconnected), "displaced");
+        assert!(matches!(receiver.take(None), Taken::Labels(_)));
+        assert_eq!(new_done.try_recv(), Err(TryRecvError::Disconnected), "taken and dropped");
+        assert_eq!(take(&receiver), Some((0, 1)));
+        let (left, left_done) = new_labels();
+        labels.put(left);
+        assert_eq!(left_done.try_recv(), Err(TryRecvError::Empty));
+        drop(receiver);
+        assert_eq!(left_done.try_recv(), Err(TryRecvError::Disconnected));
+        let (late, late_done) = new_labels();
+        labels.put(late);
+        assert_eq!(late_done.try_recv(), Err(TryRecvError::Disconnected));
+    }
+
+    #[test]
+    fn labels_keep_nobody_waiting() {
+        let (senders, receiver) = mailboxes(1);
+        let _labels = receiver.label_sender();
+        drop(senders);
+        assert!(matches!(receiver.take(None), Taken::Closed));
     }
 
     #[test]

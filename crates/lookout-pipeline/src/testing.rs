@@ -1,5 +1,6 @@
 //! Stand-ins for the outside world: a clock that is told the time, a publisher that remembers.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ impl Clock for SimulatedClock {
 pub(crate) struct Recorder {
     pub(crate) statuses: Mutex<Vec<CameraStatus>>,
     pub(crate) decisions: Mutex<Vec<Decision>>,
+    /// The number of decisions before each change of the classes.
+    pub(crate) relabelled_at: Mutex<Vec<usize>>,
 }
 
 impl Publish for Recorder {
@@ -50,14 +53,18 @@ impl Publish for Recorder {
     fn decision(&self, decision: Decision) {
         self.decisions.lock().unwrap().push(decision);
     }
+
+    fn classes(&self, _: &BTreeMap<Id, Arc<ClassSet>>) {
+        let n_decisions = self.decisions.lock().unwrap().len();
+        self.relabelled_at.lock().unwrap().push(n_decisions);
+    }
 }
 
 pub(crate) fn id(text: &str) -> Id {
     Id::new(text).unwrap()
 }
 
-/// `cat` and `dog`, whose embeddings are the two axes.
-pub(crate) fn classes() -> ClassSet {
+pub(crate) fn classes(ids: &[&str]) -> Arc<ClassSet> {
     let class = |name: &str| Class {
         id: id(name),
         kind: ClassKind::Label,
@@ -66,7 +73,8 @@ pub(crate) fn classes() -> ClassSet {
         prompts: vec![],
         enter: None,
     };
-    ClassSet::new(vec!["{}".to_owned()], vec![class("cat"), class("dog")]).unwrap()
+    let classes = ids.iter().map(|it| class(it)).collect();
+    Arc::new(ClassSet::new(vec!["{}".to_owned()], classes).unwrap())
 }
 
 pub(crate) fn axis(angle: f32) -> Embedding {
@@ -79,8 +87,20 @@ pub(crate) fn frame(luma: u8, captured_at: Duration) -> Frame {
     Frame { picture, captured_at, name: None }
 }
 
-/// A track of [`classes`] that decides by each frame alone and is stale after 10 s.
+/// A track of `cat` and `dog`; see [`settings_of`].
 pub(crate) fn track(camera: &str, luma_change: f64, counters: &Arc<CameraCounters>) -> Track {
+    let settings = settings_of(&["cat", "dog"], Duration::ZERO);
+    Track::new(TrackSettings {
+        camera: id(camera),
+        gate: GateRules { luma_change, ..settings.gate },
+        counters: Arc::clone(counters),
+        ..settings
+    })
+}
+
+/// Of two classes, whose embeddings are the two axes. Decides by each frame alone and is stale
+/// after 10 s.
+pub(crate) fn settings_of(ids: &[&str], now: Duration) -> TrackSettings {
     let scale = LogitScale::from_linear(10.0).unwrap();
     let scales = Scales { image: scale, caption: scale, bias: None };
     let embeddings = ClassEmbeddings::new(vec![axis(0.0), axis(1.5)]).unwrap();
@@ -94,13 +114,13 @@ pub(crate) fn track(camera: &str, luma_change: f64, counters: &Arc<CameraCounter
         cooldown: Duration::ZERO,
         stale_after: second * 10,
     };
-    Track::new(TrackSettings {
-        camera: id(camera),
+    TrackSettings {
+        camera: id("yard"),
         classifier: Classifier::new(embeddings, scales, Weighting::Memoryless, 16),
-        decider: Decider::new(rules, &classes(), Duration::ZERO).unwrap(),
-        gate: GateRules { luma_change, interval: second * 60 },
+        decider: Decider::new(rules, classes(ids), now).unwrap(),
+        gate: GateRules { luma_change: 0.0, interval: second * 60 },
         max_age: second,
         heartbeat: second * 30,
-        counters: Arc::clone(counters),
-    })
+        counters: Arc::default(),
+    }
 }

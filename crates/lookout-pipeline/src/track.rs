@@ -30,6 +30,15 @@ pub struct TrackSettings {
     pub counters: Arc<CameraCounters>,
 }
 
+/// What takes the place of a track's labels, all of it at once.
+#[derive(Debug)]
+pub struct Labels {
+    /// Makes evidence over the classes of `decider`; `None`: they are the ones in use.
+    pub classifier: Option<Classifier>,
+    /// Decides on it, by its own rules.
+    pub decider: Decider,
+}
+
 /// The state of one camera's decisions.
 pub struct Track {
     pub(crate) camera: Id,
@@ -92,6 +101,24 @@ impl Track {
             .then(|| self.decision(at, None, None, snapshot, None))
     }
 
+    /// Goes on with other labels; see [`Decider::take_over`]. To be published, in this order: the
+    /// end of a class that is gone, which is over the old classes, and the state over the new ones.
+    pub fn relabel(&mut self, at: Stamp, labels: Labels) -> Vec<Decision> {
+        let Labels { classifier, mut decider } = labels;
+        let (snapshot, change) = decider.take_over(&self.decider, at.mono);
+        let end = change.map(|change| {
+            // The class it was is known to the old classes alone, all else of the snapshot to the new.
+            let nameless = Snapshot { score: None, margin: None, last_known: None, ..snapshot };
+            Decision { send_state: false, ..self.decision(at, None, None, nameless, Some(change)) }
+        });
+        if let Some(classifier) = classifier {
+            self.classifier = classifier;
+        }
+        self.decider = decider;
+        self.sent = None;
+        end.into_iter().chain([self.decision(at, None, None, snapshot, None)]).collect()
+    }
+
     /// When [`Track::tick`] next has something to say, if no frame comes before.
     pub fn next_due(&self) -> Duration {
         let heartbeat_at = self.sent.map_or(Duration::ZERO, |(_, at)| at + self.heartbeat);
@@ -116,14 +143,17 @@ impl Track {
         }
         self.seq += 1;
         let (camera, seq) = (self.camera.clone(), self.seq);
-        Decision { camera, seq, at, frame_name, evidence, snapshot, send_state, change }
+        let classes = Arc::clone(self.decider.classes());
+        Decision { camera, seq, at, classes, frame_name, evidence, snapshot, send_state, change }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lookout_core::{Outcome, Reason};
+
     use super::*;
-    use crate::testing::{axis, frame, track};
+    use crate::testing::{axis, frame, settings_of, track};
 
     fn at(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -157,6 +187,49 @@ mod tests {
         assert!(see(&mut track, 33, 1.5).send_state, "a change does not wait for it");
         let stale = track.tick(stamp(43)).unwrap();
         assert!(stale.snapshot.state == State::Stale && stale.evidence.is_none());
+    }
+
+    fn labels(ids: &[&str], now: u64) -> Labels {
+        let TrackSettings { classifier, decider, .. } = settings_of(ids, at(now));
+        Labels { classifier: Some(classifier), decider }
+    }
+
+    #[test]
+    fn new_labels_are_told_at_once_and_a_held_one_makes_no_event() {
+        let mut track = track("yard", 5.0, &Arc::default());
+        let picture = frame(100, Duration::ZERO).picture;
+        track.gate(stamp(1), &picture);
+        let cat = see(&mut track, 1, 0.0);
+        let told = track.relabel(stamp(2), labels(&["dog", "cat"], 2));
+        let [state] = told.as_slice() else { panic!("{told:?}") };
+        assert!(state.send_state && state.change.is_none() && state.seq == cat.seq + 1);
+        assert_eq!(state.snapshot.state, State::Label(1));
+        assert_eq!(state.classes.classes()[1].id.as_str(), "cat");
+        assert!(track.tick(stamp(2)).is_none(), "said already");
+        assert!(track.gate(stamp(3), &picture).is_none(), "a still scene is evaluated once more");
+        let again = see(&mut track, 3, 1.5);
+        assert_eq!(
+            (again.snapshot.state, again.change),
+            (State::Label(1), None),
+            "the same picture"
+        );
+        assert!(track.gate(stamp(4), &picture).is_some());
+    }
+
+    #[test]
+    fn the_end_of_a_class_is_told_with_its_name() {
+        let mut track = track("yard", 0.0, &Arc::default());
+        see(&mut track, 1, 0.0);
+        let told = track.relabel(stamp(2), labels(&["dog", "car"], 2));
+        let [end, state] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!(end.change, Some(Change { from: Outcome::Class(0), to: Outcome::Unknown }));
+        assert_eq!(end.classes.classes()[0].id.as_str(), "cat");
+        assert!(!end.send_state && state.send_state && state.change.is_none());
+        assert_eq!(state.classes.classes()[0].id.as_str(), "dog");
+        assert_eq!(state.snapshot.reason, Some(Reason::Removed));
+        let dog = see(&mut track, 3, 0.0);
+        assert_eq!(dog.classes.classes()[0].id.as_str(), "dog");
+        assert_eq!(dog.evidence.unwrap().fused.top().0, 0);
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! | `<camera>/event` | the last [`MqttSettings::event_capacity`], until acknowledged | 1, no |
 //! | `<camera>/evidence` | nothing | 0, no |
 //!
+//! A decision is published under the names of the classes that it carries, whichever are in use
+//! when its turn comes.
+//!
 //! On every connection the retained topics are published again before anything else. An event is
 //! delivered at least once and in order; `replayed` is true when a connection was lost, or could
 //! not be made, while it waited.

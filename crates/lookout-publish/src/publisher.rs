@@ -1,6 +1,6 @@
 //! The handle that the pipeline holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,7 +26,9 @@ pub struct Publisher {
     settings: MqttSettings,
     prefix: String,
     boot_id: String,
-    cameras: BTreeMap<Id, Arc<ClassSet>>,
+    info: NodeInfo,
+    cameras: BTreeSet<Id>,
+    clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -113,7 +115,7 @@ impl Shared {
 impl Publisher {
     /// Checks the settings and starts to connect. A broker that is away is retried for ever.
     ///
-    /// `cameras` holds the classes that each camera's decisions are over.
+    /// `cameras` holds the classes of each camera, for the `info` topic.
     pub fn start(
         settings: MqttSettings,
         info: &NodeInfo,
@@ -132,8 +134,7 @@ impl Publisher {
 
         let mut outbox = Outbox::new(settings.event_capacity, settings.evidence_capacity);
         outbox.set(Message { topic: Topic::Status, payload: ONLINE.into() });
-        let info = info_message(&settings, &boot_id, info, &cameras, Stamp::now(&*clock))?;
-        outbox.set(info);
+        outbox.set(info_message(&settings, &boot_id, info, &cameras, Stamp::now(&*clock))?);
 
         let state = SharedState {
             outbox,
@@ -152,10 +153,11 @@ impl Publisher {
             options,
             prefix: prefix.clone(),
             max_retry_wait: settings.max_retry_wait,
-            clock,
+            clock: Arc::clone(&clock),
         };
-        let thread = link::spawn(link)?;
-        Ok(Self { shared, settings, prefix, boot_id, cameras, thread: Mutex::new(Some(thread)) })
+        let thread = Mutex::new(Some(link::spawn(link)?));
+        let (info, cameras) = (info.clone(), cameras.into_keys().collect());
+        Ok(Self { shared, settings, prefix, boot_id, info, cameras, clock, thread })
     }
 
     /// Whether [`Publisher::start`] could make the `info` message of this node.
@@ -168,6 +170,11 @@ impl Publisher {
         let at =
             Stamp { mono: Duration::from_secs(1 << 32), wall: Some(Duration::from_secs(1 << 32)) };
         info_message(settings, &"0".repeat(16), info, cameras, at).map(|_| ())
+    }
+
+    /// Whether `cameras` would fit into the `info` message of this publisher.
+    pub fn check_classes(&self, cameras: &BTreeMap<Id, Arc<ClassSet>>) -> Result<(), PublishError> {
+        Self::check_info(&self.settings, &self.info, cameras)
     }
 
     /// Random id of this run.
@@ -248,8 +255,8 @@ impl Publisher {
         Some(Message { topic, payload })
     }
 
-    fn deliver(&self, decision: &Decision, classes: &ClassSet) -> Result<(), PublishError> {
-        let camera = &decision.camera;
+    fn deliver(&self, decision: &Decision) -> Result<(), PublishError> {
+        let (camera, classes) = (&decision.camera, &*decision.classes);
         let origin = Origin { boot_id: &self.boot_id, seq: decision.seq, at: decision.at };
         let picture = decision.frame_name.as_deref();
         let snapshot = &decision.snapshot;
@@ -308,7 +315,7 @@ impl Publisher {
 
 impl Publish for Publisher {
     fn camera_status(&self, camera: &Id, status: CameraStatus) {
-        if !self.cameras.contains_key(camera) {
+        if !self.cameras.contains(camera) {
             return self.refuse(camera, &"the camera was not named at the start");
         }
         let topic = Topic::CameraStatus(camera.clone());
@@ -319,11 +326,25 @@ impl Publish for Publisher {
     }
 
     fn decision(&self, decision: Decision) {
-        let Some(classes) = self.cameras.get(&decision.camera) else {
+        if !self.cameras.contains(&decision.camera) {
             return self.refuse(&decision.camera, &"the camera was not named at the start");
-        };
-        if let Err(error) = self.deliver(&decision, classes) {
+        }
+        if let Err(error) = self.deliver(&decision) {
             self.refuse(&decision.camera, &error);
+        }
+    }
+
+    fn classes(&self, cameras: &BTreeMap<Id, Arc<ClassSet>>) {
+        let at = Stamp::now(&*self.clock);
+        match info_message(&self.settings, &self.boot_id, &self.info, cameras, at) {
+            Ok(message) => {
+                self.shared.lock().outbox.set(message);
+                self.shared.wake.notify_one();
+            }
+            Err(error) => {
+                tracing::error!(%error, "The info topic cannot be published.");
+                self.shared.lock().n_refused += 1;
+            }
         }
     }
 }

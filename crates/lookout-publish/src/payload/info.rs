@@ -59,7 +59,7 @@ struct Camera<'a> {
 }
 
 impl<'a> InfoPayload<'a> {
-    /// What runs here since `at`.
+    /// What runs here, with these classes, since `at`.
     pub fn new(
         boot_id: &'a str,
         at: Stamp,

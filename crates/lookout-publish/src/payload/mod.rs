@@ -118,5 +118,6 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::LowMargin => "low_margin",
         Reason::Dwell => "dwell",
         Reason::Cooldown => "cooldown",
+        Reason::Removed => "removed",
     }
 }

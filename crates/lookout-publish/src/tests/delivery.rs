@@ -198,6 +198,40 @@ fn a_decision_that_cannot_be_published_is_counted() {
     assert_eq!(publisher.snapshot().n_events_waiting, 0);
 }
 
+/// The decision made with the old classes is published after the change, under the old names.
+#[test]
+fn classes_change_with_the_decisions_that_carry_them() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let publisher = start(settings(broker.addr().port()));
+    assert!(publisher.wait_drained(LONG));
+    assert_eq!(topics(&watch, 2), ["status", "info"]);
+
+    let mut renamed = classes().classes().to_vec();
+    renamed[0].name = "van".to_owned();
+    let renamed = Arc::new(ClassSet::new(vec!["{}".to_owned()], renamed).unwrap());
+    let cameras = BTreeMap::from([(id("door"), Arc::clone(&renamed))]);
+    publisher.check_classes(&cameras).unwrap();
+    publisher.classes(&cameras);
+    publisher.decision(decision(1));
+    publisher.decision(Decision { classes: renamed, ..decision(2) });
+    assert!(publisher.wait_drained(LONG));
+    let json = |(topic, payload): (String, String)| {
+        (topic, serde_json::from_str::<serde_json::Value>(&payload).unwrap())
+    };
+    let seen: Vec<(String, serde_json::Value)> = watch
+        .try_iter()
+        .map(|it| json((it.topic, String::from_utf8(it.payload).unwrap())))
+        .collect();
+    let all = |topic: &str| seen.iter().filter(move |it| it.0.ends_with(topic)).map(|it| &it.1);
+    assert_eq!(all("/info").last().unwrap()["cameras"]["door"]["labels"][0]["name"], "van");
+    let names: Vec<&serde_json::Value> =
+        all("/event").map(|it| &it["to"]["label"]["name"]).collect();
+    assert_eq!(names, ["a \"red\"\n\u{7}car", "van"]);
+    assert_eq!(all("/state").last().unwrap()["label"]["name"], "van");
+    assert_eq!(publisher.snapshot().n_refused, 0);
+}
+
 #[test]
 fn a_refused_password_is_named_and_tried_again() {
     let broker = Broker::start(0).unwrap();

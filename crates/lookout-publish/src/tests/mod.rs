@@ -113,6 +113,7 @@ fn decision(seq: u64) -> Decision {
         camera: id("door"),
         seq,
         at: stamp(),
+        classes: Arc::new(classes()),
         frame_name: Some("a.jpg".to_owned()),
         evidence: Some(evidence("a car on a road")),
         snapshot: snapshot(),
@@ -138,5 +139,11 @@ fn start(settings: MqttSettings) -> Publisher {
 }
 
 /// A reason, so that every one is spelled somewhere.
-const REASONS: [Reason; 5] =
-    [Reason::Gated, Reason::LowScore, Reason::LowMargin, Reason::Dwell, Reason::Cooldown];
+const REASONS: [Reason; 6] = [
+    Reason::Gated,
+    Reason::LowScore,
+    Reason::LowMargin,
+    Reason::Dwell,
+    Reason::Cooldown,
+    Reason::Removed,
+];

@@ -289,7 +289,7 @@ fn words() {
         let it = EvidencePayload::new(&classes, &evidence, State::None(2), Some(it), None).unwrap();
         serde_json::to_value(it).unwrap()["reason"].as_str().unwrap().to_owned()
     });
-    assert_eq!(reasons, ["gated", "low_score", "low_margin", "dwell", "cooldown"]);
+    assert_eq!(reasons, ["gated", "low_score", "low_margin", "dwell", "cooldown", "removed"]);
     let statuses = [
         CameraStatus::Streaming,
         CameraStatus::Stalled,
