@@ -127,3 +127,64 @@ fn the_examples_hold() {
     assert_eq!(classes.classes().len(), 80);
     assert_eq!(classes.classes()[9].id.as_str(), "traffic_light");
 }
+
+/// Every key either waits for the next start or may change while cameras run.
+#[test]
+fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
+    const BASE: [(&str, &str); 5] = [
+        ("mqtt.port", "1"),
+        ("mqtt.user", "\"u\""),
+        ("mqtt.tls", "true"),
+        ("fusion.weighting", "\"history\""),
+        ("fusion.window", "2"),
+    ];
+    let config = |change: &[(&str, &str)]| {
+        let kept = BASE.iter().filter(|(key, _)| change.iter().all(|(it, _)| it != key));
+        let keys: Vec<(&str, &str)> = kept.chain(change).copied().collect();
+        let fixture = Fixture::minimal(&keys);
+        std::fs::write(fixture.folder.path().join("set.toml"), SET).unwrap();
+        let folder = fixture.folder.path().display().to_string();
+        let mut config = fixture.load().unwrap_or_else(|error| panic!("{change:?}: {error}"));
+        // The folder is another one each time.
+        for path in [&mut config.model, &mut config.file] {
+            *path = path.strip_prefix(&folder).unwrap().to_owned();
+        }
+        config
+    };
+    const SET: &str = "[[label]]\nname = \"x\"\n[[negative]]\nname = \"y\"\n";
+    const NO_WORDS: [(&str, &str); 2] = [("labels", ""), ("negatives", "")];
+    let base = config(&[]);
+    assert_eq!(base.changes_for_restart(&config(&[])), Vec::<String>::new());
+    for key in rows("Keys").into_keys() {
+        let key = key.replace("ID", "front");
+        let last = key.rsplit('.').next().unwrap();
+        let value = match last {
+            "device" => "\"cpu\"",
+            "weighting" => "\"memoryless\"",
+            "tls" | "enabled" => "false",
+            "labels" | "negatives" => "[\"a tree\"]",
+            "templates" => "[\"a drawing of {}\"]",
+            "labels_file" => "\"set.toml\"",
+            "keep_alive_s" | "max_packet_kib" | "candidates" => "99",
+            "captions" | "window" | "port" => "7",
+            "enter" | "margin" => "0.5",
+            "exit" => "0.1",
+            _ if last.ends_with("_s") || ["luma_change", "max_fps"].contains(&last) => "7.5",
+            _ => "\"other\"",
+        };
+        let mut change = vec![(key.as_str(), value)];
+        match key.as_str() {
+            "labels_file" => change.extend(NO_WORDS),
+            "fusion.weighting" => change.push(("fusion.window", "")),
+            _ => {}
+        }
+        let changed = config(&change);
+        let may_change = key.contains("decision.")
+            || ["labels", "negatives", "templates", "labels_file"].contains(&last);
+        let expected = if may_change { vec![] } else { vec![key.clone()] };
+        assert_eq!(base.changes_for_restart(&changed), expected, "{key}");
+    }
+    let more = config(&[("cameras.back.uri", "\"dir:x\"")]);
+    assert_eq!(base.changes_for_restart(&more), ["cameras.back"]);
+    assert_eq!(more.changes_for_restart(&base), ["cameras.back"]);
+}
