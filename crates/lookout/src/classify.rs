@@ -1,6 +1,7 @@
 //! `lookout classify`: pictures to labels, each judged by itself, with the evidence.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,10 +42,11 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
+    let classes = Arc::new(classes);
     let embeddings =
         engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
     let rules = engine::single_picture_rules(&engine.bundle);
-    let decider = Decider::new(rules, &classes, Duration::ZERO)
+    let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?;
 
     let mut all_good = true;
@@ -146,5 +148,6 @@ fn reason_words(reason: Reason) -> &'static str {
         Reason::LowMargin => "too close to the next",
         Reason::Dwell => "not long enough yet",
         Reason::Cooldown => "too soon after the last event",
+        Reason::Removed => "no label any more",
     }
 }

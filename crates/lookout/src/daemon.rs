@@ -11,8 +11,8 @@ use lookout_capture::{OpenOptions, WorkerCommand};
 use lookout_core::{CameraStatus, CaptionSearch, Clock, Decider, Id, Publish, Stop, stop_pair};
 use lookout_index::Index;
 use lookout_pipeline::{
-    Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, Report, Supervisor,
-    Track, TrackSettings, mailboxes,
+    Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, LabelSender, Report,
+    Supervisor, Track, TrackSettings, mailboxes,
 };
 use lookout_publish::{LinkSnapshot, Publisher};
 
@@ -21,22 +21,26 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan, PlannedCamera};
-use crate::service::{Manager, watch_signals};
-use crate::{engine, memory};
+use crate::reload::{LastFailure, Reloader};
+use crate::service::{Hangups, Manager, watch_signals};
+use crate::{engine, memory, reload};
 
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
-    serve(Plan::make(plan::load(args)?, &Packs::here())?, |publisher, _| {
-        Arc::clone(publisher) as Arc<dyn Publish>
-    })
+    // One that comes while everything is loaded is served afterwards.
+    let hangups = Hangups::watch()?;
+    let plan = Plan::make(plan::load(args)?, &Packs::here())?;
+    let reloader = Reloader::new(args, &plan);
+    serve(plan, Some((reloader, hangups)), |publisher, _| Arc::clone(publisher) as Arc<dyn Publish>)
 }
 
 /// Runs the daemon until it is asked to stop, a stage fails, or every camera has come to its end.
-/// `wrap` may stand between the stages and the publisher, and ask for a stop.
+/// With `reload` the configuration is read again whenever that is asked for. `wrap` may stand between the stages and the publisher, and ask for a stop.
 pub(crate) fn serve(
     plan: Plan,
+    reload: Option<(Reloader, Hangups)>,
     wrap: impl FnOnce(&Arc<Publisher>, Sender<Event>) -> Arc<dyn Publish>,
 ) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
@@ -55,7 +59,7 @@ pub(crate) fn serve(
     let busy = Arc::new(Busy::default());
     let grace = plan.config.stop_grace;
     let index_path = plan.config.index.clone();
-    let counters = start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop)?;
+    let (counters, labels) = start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop)?;
 
     memory::steady();
     let mut manager = Manager::new();
@@ -65,6 +69,19 @@ pub(crate) fn serve(
     match index_path {
         Some(path) => verify_in_background(path, Arc::clone(&index_is_damaged))?,
         None => tracing::info!("No caption index is configured: the image alone decides."),
+    }
+
+    let last_failure = LastFailure::default();
+    if let Some((reloader, hangups)) = reload {
+        let daemon = reload::Daemon {
+            labels,
+            publisher: Arc::clone(&publisher),
+            clock: Arc::clone(&clock),
+            stop,
+            events: supervisor.events(),
+            last_failure: last_failure.clone(),
+        };
+        reloader.start(hangups, daemon)?;
     }
 
     let stop_began = Arc::new(Mutex::new(None));
@@ -100,7 +117,11 @@ pub(crate) fn serve(
                 tracing::debug!("The supervisor has ended.");
             }
         }
-        manager.status(status_line(&link, counters.len(), index_is_damaged.load(SeqCst)));
+        let mut status = status_line(&link, counters.len(), index_is_damaged.load(SeqCst));
+        if let Some(failure) = last_failure.get() {
+            status += &format!(", reload failed: {failure}");
+        }
+        manager.status(status);
         manager.feed(busy.busy_for(clock.monotonic()));
     };
     let report = supervisor.run(stop_sources, grace, tick, on_tick);
@@ -146,7 +167,8 @@ fn describe(report: &Report) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Starts the infer stage and one stage a camera; returns the counters of each camera.
+/// Starts the infer stage and one stage a camera; returns the counters of each camera, and what
+/// changes their labels.
 fn start_stages(
     supervisor: &mut Supervisor,
     plan: Plan,
@@ -154,7 +176,7 @@ fn start_stages(
     clock: &Arc<dyn Clock>,
     busy: &Arc<Busy>,
     stop: &Stop,
-) -> anyhow::Result<Vec<(Id, Arc<CameraCounters>)>> {
+) -> anyhow::Result<(Vec<(Id, Arc<CameraCounters>)>, LabelSender)> {
     let Plan { config, engine, cameras, mqtt } = plan;
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
@@ -169,6 +191,7 @@ fn start_stages(
     // The gate looks at less than the image tower does.
     let limits = engine::limits(&engine.bundle);
     let (senders, receiver) = mailboxes(enabled.len());
+    let labels = receiver.label_sender();
     let mut tracks = Vec::new();
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
@@ -185,7 +208,7 @@ fn start_stages(
                 fusion.weighting,
                 fusion.captions,
             ),
-            decider: Decider::new(rules, &classes, clock.monotonic())?,
+            decider: Decider::new(rules, classes, clock.monotonic())?,
             gate: GateRules {
                 luma_change: config.gate.luma_change,
                 interval: config.gate.interval,
@@ -232,7 +255,7 @@ fn start_stages(
             .spawn(name, move || stage.run(&stop, &sender))
             .context("cannot start a camera's stage")?;
     }
-    Ok(all_counters)
+    Ok((all_counters, labels))
 }
 
 /// Reads what opening left unread: vectors and text. A fault is reported, and the index goes on

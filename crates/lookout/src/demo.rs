@@ -33,17 +33,16 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         [("mqtt.host".to_owned(), host.to_string()), ("mqtt.port".to_owned(), port.to_string())];
     let plan = Plan::make(Config::load(&config, [], &flags)?, &Packs::here())?;
     let format = if args.json { Format::Json } else { Format::Text };
-    let classes = plan.classes();
     let print_error = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&print_error);
-    daemon::serve(plan, |publisher, events| {
+    daemon::serve(plan, None, |publisher, events| {
         // Evidence is not kept for a broker that is away, and this one is about to be there.
         if !publisher.wait_connected(CONNECT_PATIENCE) {
             tracing::warn!("The demo's broker does not answer; evidence may be missing there.");
         }
         let publish = Arc::clone(publisher) as Arc<dyn Publish>;
         let n_left = args.frames.map(AtomicU64::new);
-        Arc::new(Printer { publish, events, classes, format, n_left, print_error: seen })
+        Arc::new(Printer { publish, events, format, n_left, print_error: seen })
     })?;
     drop(broker);
     let failed = print_error.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -60,7 +59,6 @@ enum Format {
 struct Printer {
     publish: Arc<dyn Publish>,
     events: Sender<Event>,
-    classes: BTreeMap<Id, Arc<ClassSet>>,
     format: Format,
     n_left: Option<AtomicU64>,
     /// Why the demo ends before its time.
@@ -79,10 +77,7 @@ impl Publish for Printer {
             // Asked for the end already; asking twice would force it.
             return;
         }
-        let printed = match self.classes.get(&decision.camera) {
-            Some(classes) => self.print(&decision, classes, evidence),
-            None => Ok(()),
-        };
+        let printed = self.print(&decision, evidence);
         self.publish.decision(decision);
         if let Some(counter) = &self.n_left {
             counter.fetch_sub(1, SeqCst);
@@ -95,6 +90,10 @@ impl Publish for Printer {
             tracing::debug!("The supervisor has ended.");
         }
     }
+
+    fn classes(&self, cameras: &BTreeMap<Id, Arc<ClassSet>>) {
+        self.publish.classes(cameras);
+    }
 }
 
 impl Printer {
@@ -102,12 +101,8 @@ impl Printer {
         self.print_error.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn print(
-        &self,
-        decision: &Decision,
-        classes: &ClassSet,
-        evidence: &Evidence,
-    ) -> anyhow::Result<()> {
+    fn print(&self, decision: &Decision, evidence: &Evidence) -> anyhow::Result<()> {
+        let classes = &decision.classes;
         let picture = decision.frame_name.as_deref().unwrap_or(decision.camera.as_str());
         let (state, reason) = (decision.snapshot.state, decision.snapshot.reason);
         match self.format {

@@ -21,14 +21,17 @@ const EX_CONFIG: u8 = 78;
 impl Failure {
     /// Reports what was not reported yet.
     pub(crate) fn report(&self) {
+        for line in self.lines() {
+            crate::output::complain(&line);
+        }
+    }
+
+    /// What was not reported yet, each fault by itself.
+    pub(crate) fn lines(&self) -> Vec<String> {
         match self {
-            Self::Config(faults) => {
-                for fault in faults {
-                    crate::output::complain(fault);
-                }
-            }
-            Self::Partial => {}
-            Self::Other(error) => crate::output::complain(&format!("{error:#}")),
+            Self::Config(faults) => faults.clone(),
+            Self::Partial => Vec::new(),
+            Self::Other(error) => vec![format!("{error:#}")],
         }
     }
 

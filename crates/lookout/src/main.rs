@@ -19,6 +19,7 @@ mod node;
 mod output;
 mod packs;
 mod plan;
+mod reload;
 mod service;
 
 use std::io::IsTerminal;

@@ -11,15 +11,16 @@ use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Id, InvalidRules,
 };
-use lookout_encoder::Runtime;
+use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
-use lookout_publish::{MqttSettings, Publisher, Secret, Tls};
+use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
 use crate::cli::ConfigArgs;
 use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
 use crate::packs::Packs;
+use crate::reload::CameraLabels;
 use crate::{node, output};
 
 /// The largest CA file that is read.
@@ -148,7 +149,7 @@ impl Plan {
         let mut checked = Vec::new();
         for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
             if let Some((classes, rules)) =
-                classes_and_rules(&config, &engine, &settings, &mut faults)
+                classes_and_rules(&config, &engine.bundle, &settings, &mut faults)
             {
                 checked.push((settings, uri, classes, rules));
             }
@@ -156,16 +157,15 @@ impl Plan {
         if !faults.is_empty() {
             return Err(Failure::faults(&faults));
         }
-        let sets: Vec<&ClassSet> = checked.iter().map(|it| &it.2).collect();
+        let sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
         let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
         let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
             let (settings, uri, classes, rules) = checked;
-            PlannedCamera { settings, uri, classes: Arc::new(classes), embeddings, rules }
+            PlannedCamera { settings, uri, classes, embeddings, rules }
         });
         let plan = Self { cameras: planned.collect(), config, engine, mqtt };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
-            let rule = format!("is too small: {error}");
-            return Err(Failure::faults(&[plan.config.fault("mqtt.max_packet_kib", rule, None)]));
+            return Err(info_fault(&plan.config, &error));
         }
         Ok(plan)
     }
@@ -194,6 +194,28 @@ impl Plan {
             ),
         }
     }
+}
+
+/// The labels and rules of each camera of a configuration that is read while another one runs,
+/// whose bundle is `bundle`. All that can be checked without loading anything is checked, what
+/// waits for the next start included.
+pub(crate) fn labels(config: &Config, bundle: &Bundle) -> Result<CameraLabels, Failure> {
+    let mut faults = Vec::new();
+    camera_uris(config, &mut faults);
+    mqtt_settings(config, &mut faults);
+    let mut labels = CameraLabels::new();
+    for camera in &config.cameras {
+        if let Some(it) = classes_and_rules(config, bundle, camera, &mut faults) {
+            labels.insert(camera.id.clone(), it);
+        }
+    }
+    if faults.is_empty() { Ok(labels) } else { Err(Failure::faults(&faults)) }
+}
+
+/// The names of all classes together are too long for the `info` topic.
+pub(crate) fn info_fault(config: &Config, error: &PublishError) -> Failure {
+    let rule = format!("is too small: {error}");
+    Failure::faults(&[config.fault("mqtt.max_packet_kib", rule, None)])
 }
 
 fn camera_uris(config: &Config, faults: &mut Vec<Fault>) -> Option<Vec<CameraUri>> {
@@ -264,22 +286,22 @@ fn read_ca(path: &Path) -> anyhow::Result<Vec<u8>> {
 /// The classes of a camera and the rules that it decides by; `None` when a fault was reported.
 fn classes_and_rules(
     config: &Config,
-    engine: &Engine,
+    bundle: &Bundle,
     camera: &Camera,
     faults: &mut Vec<Fault>,
-) -> Option<(ClassSet, DecisionRules)> {
+) -> Option<(Arc<ClassSet>, DecisionRules)> {
     let key = format!("cameras.{}", camera.id);
-    let classes = match camera.labels.class_set(engine.bundle.templates()) {
-        Ok(classes) => classes,
+    let classes = match camera.labels.class_set(bundle.templates()) {
+        Ok(classes) => Arc::new(classes),
         Err(errors) => {
             let fault = |error: &ClassSetError| config.fault(&key, error.to_string(), None);
             faults.extend(errors.iter().map(fault));
             return None;
         }
     };
-    let defaults = engine.bundle.decision();
+    let defaults = bundle.decision();
     let rules = camera.decision.rules(defaults.enter, defaults.margin, defaults.exit);
-    if let Err(error) = Decider::new(rules, &classes, Duration::ZERO) {
+    if let Err(error) = Decider::new(rules, Arc::clone(&classes), Duration::ZERO) {
         let InvalidRules { key: rule_key, rule, got } = error;
         let (own, common) = (format!("{key}.decision.{rule_key}"), format!("decision.{rule_key}"));
         // Named where it was set: for this camera, for all of them, or by neither.

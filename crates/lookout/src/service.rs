@@ -1,5 +1,6 @@
 //! The process among others: signals, the service manager, the capture worker.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use crossbeam_channel::Sender;
 use lookout_capture::WorkerArgs;
 use lookout_pipeline::Event;
 use sd_notify::NotifyState;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::CaptureWorkerArgs;
@@ -45,6 +46,39 @@ pub(crate) fn watch_signals(
     Ok(())
 }
 
+/// Watches for SIGHUP from its making on. Signals that come before the last one is looked at are
+/// one.
+pub(crate) struct Hangups {
+    signals: Signals,
+    had_terminal: bool,
+}
+
+/// What SIGHUP means.
+pub(crate) enum Hangup {
+    /// Read the configuration again.
+    Reload,
+    /// The terminal that the daemon was started in is closed.
+    TerminalGone,
+}
+
+impl Hangups {
+    pub(crate) fn watch() -> anyhow::Result<Self> {
+        let signals = Signals::new([SIGHUP]).context("cannot watch for SIGHUP")?;
+        Ok(Self { signals, had_terminal: std::io::stderr().is_terminal() })
+    }
+
+    pub(crate) fn forever(&mut self) -> impl Iterator<Item = Hangup> {
+        let had_terminal = self.had_terminal;
+        self.signals.forever().map(move |_| {
+            // A terminal that has hung up is none any more when its signal arrives.
+            match had_terminal && !std::io::stderr().is_terminal() {
+                true => Hangup::TerminalGone,
+                false => Hangup::Reload,
+            }
+        })
+    }
+}
+
 /// What the service manager is told. Silent where there is none.
 pub(crate) struct Manager {
     watchdog: Option<Duration>,
@@ -58,6 +92,14 @@ impl Manager {
 
     pub(crate) fn ready(&self) {
         notify(&[NotifyState::Ready]);
+    }
+
+    /// [`Manager::ready`] follows, however it ends.
+    pub(crate) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "The service manager is not told of the reload."),
+        }
     }
 
     pub(crate) fn stopping(&self) {
