@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -12,12 +12,12 @@ use crate::support::{
 };
 
 /// A folder with a configuration for `run`: one camera of two pictures.
-struct Site {
-    folder: tempfile::TempDir,
+pub(crate) struct Site {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Site {
-    fn new(port: u16, uri: &str) -> Self {
+    pub(crate) fn new(port: u16, uri: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let model = root().join("models/starter");
         let text = format!(
@@ -52,19 +52,21 @@ impl Site {
         Self { folder }
     }
 
-    fn config(&self) -> PathBuf {
+    pub(crate) fn config(&self) -> PathBuf {
         self.folder.path().join("lookout.toml")
     }
 
     /// Starts the daemon and waits until it says that it is ready.
     fn run(&self) -> (Running, Lines) {
-        let mut child = lookout()
-            .args(["run", "--config"])
-            .arg(self.config())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        self.run_with(|_| {})
+    }
+
+    /// Likewise, after `change` to the command.
+    pub(crate) fn run_with(&self, change: impl FnOnce(&mut Command)) -> (Running, Lines) {
+        let mut command = lookout();
+        command.args(["run", "--config"]).arg(self.config());
+        change(&mut command);
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::of(child.stderr.take().unwrap());
         log.until(|line| line.contains("Ready.").then_some(()));
         (Running(child), log)

@@ -12,5 +12,6 @@ mod hostile;
 mod hub;
 mod import;
 mod index;
+mod reload;
 mod support;
 mod xmore;
