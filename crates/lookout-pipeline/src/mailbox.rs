@@ -221,12 +221,15 @@ mod tests {
         let (senders, receiver) = mailboxes(1);
         let labels = receiver.label_sender();
         let (old, old_done) = new_labels();
-        let (new, new_done) = new_labels();
-        senders[0].put(frame(1));
+        let (new, _) = new_labels();
         labels.put(old);
         labels.put(new);
         assert_eq!(old_done.try_recv(), Err(TryRecvError::Disconnected), "displaced");
-        assert!(matches!(receiver.take(None), Taken::Labels(_)));
+        assert!(matches!(receiver.take(None), Taken::Labels(_)), "without a frame");
+        let (new, new_done) = new_labels();
+        senders[0].put(frame(1));
+        labels.put(new);
+        assert!(matches!(receiver.take(None), Taken::Labels(_)), "before a frame");
         assert_eq!(new_done.try_recv(), Err(TryRecvError::Disconnected), "taken and dropped");
         assert_eq!(take(&receiver), Some((0, 1)));
         let (left, left_done) = new_labels();

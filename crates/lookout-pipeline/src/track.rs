@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(state.classes.classes()[1].id.as_str(), "cat");
         assert!(track.tick(stamp(2)).is_none(), "said already");
         assert!(track.gate(stamp(3), &picture).is_none(), "a still scene is evaluated once more");
-        let again = see(&mut track, 3, 1.5);
+        let again = see(&mut track, 3, 0.0);
         assert_eq!(
             (again.snapshot.state, again.change),
             (State::Label(1), None),
@@ -227,7 +227,7 @@ mod tests {
         assert!(!end.send_state && state.send_state && state.change.is_none());
         assert_eq!(state.classes.classes()[0].id.as_str(), "dog");
         assert_eq!(state.snapshot.reason, Some(Reason::Removed));
-        let dog = see(&mut track, 3, 0.0);
+        let dog = see(&mut track, 3, 1.5);
         assert_eq!(dog.classes.classes()[0].id.as_str(), "dog");
         assert_eq!(dog.evidence.unwrap().fused.top().0, 0);
     }

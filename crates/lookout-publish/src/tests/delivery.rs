@@ -223,7 +223,8 @@ fn classes_change_with_the_decisions_that_carry_them() {
         .try_iter()
         .map(|it| json((it.topic, String::from_utf8(it.payload).unwrap())))
         .collect();
-    let all = |topic: &'static str| seen.iter().filter(move |it| it.0.ends_with(topic)).map(|it| &it.1);
+    let all =
+        |topic: &'static str| seen.iter().filter(move |it| it.0.ends_with(topic)).map(|it| &it.1);
     assert_eq!(all("/info").last().unwrap()["cameras"]["door"]["labels"][0]["name"], "van");
     let names: Vec<&serde_json::Value> =
         all("/event").map(|it| &it["to"]["label"]["name"]).collect();
