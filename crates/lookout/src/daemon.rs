@@ -28,6 +28,9 @@ use crate::{engine, memory, reload};
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
 
+/// What happened to the frames of each camera.
+type Counters = Vec<(Id, Arc<CameraCounters>)>;
+
 pub(crate) fn run(args: &ConfigArgs) -> Result<(), Failure> {
     // One that comes while everything is loaded is served afterwards.
     let hangups = Hangups::watch()?;
@@ -176,7 +179,7 @@ fn start_stages(
     clock: &Arc<dyn Clock>,
     busy: &Arc<Busy>,
     stop: &Stop,
-) -> anyhow::Result<(Vec<(Id, Arc<CameraCounters>)>, LabelSender)> {
+) -> anyhow::Result<(Counters, LabelSender)> {
     let Plan { config, engine, cameras, mqtt } = plan;
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);

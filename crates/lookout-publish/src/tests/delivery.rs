@@ -225,11 +225,11 @@ fn classes_change_with_the_decisions_that_carry_them() {
         .collect();
     let all =
         |topic: &'static str| seen.iter().filter(move |it| it.0.ends_with(topic)).map(|it| &it.1);
-    assert_eq!(all("/info").last().unwrap()["cameras"]["door"]["labels"][0]["name"], "van");
+    assert_eq!(all("/info").next_back().unwrap()["cameras"]["door"]["labels"][0]["name"], "van");
     let names: Vec<&serde_json::Value> =
         all("/event").map(|it| &it["to"]["label"]["name"]).collect();
     assert_eq!(names, ["a \"red\"\n\u{7}car", "van"]);
-    assert_eq!(all("/state").last().unwrap()["label"]["name"], "van");
+    assert_eq!(all("/state").next_back().unwrap()["label"]["name"], "van");
     assert_eq!(publisher.snapshot().n_refused, 0);
 }
 
