@@ -169,9 +169,8 @@ impl Reloader {
         changed: &[Id],
         now: Duration,
     ) -> anyhow::Result<BTreeMap<Id, Labels>> {
-        let is_other = |id: &Id, set: &Arc<ClassSet>| {
-            changed.contains(id) && self.in_use.get(id).is_none_or(|it| it.0 != *set)
-        };
+        let is_other =
+            |id: &Id, set: &Arc<ClassSet>| self.in_use.get(id).is_none_or(|it| it.0 != *set);
         let (ids, sets): (Vec<&Id>, Vec<&ClassSet>) = new
             .iter()
             .filter(|(id, (set, _))| is_other(id, set))
