@@ -1,8 +1,9 @@
 //! From an image embedding and index candidates to the evidence for each class.
 
+use crate::taught::taught;
 use crate::{
-    Candidate, Distribution, DistributionError, Embedding, Fuser, Retrieved, Weighting, Weights,
-    rerank,
+    Candidate, Distribution, DistributionError, Embedding, Fuser, Recalled, Retrieved, Taught,
+    Weighting, Weights, rerank,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -133,6 +134,15 @@ impl ClassEmbeddings {
         embedding: &Embedding,
         scale: LogitScale,
     ) -> Result<Distribution, ClassifyError> {
+        self.scaled(what, embedding, scale.0)
+    }
+
+    pub(crate) fn scaled(
+        &self,
+        what: &'static str,
+        embedding: &Embedding,
+        scale: f64,
+    ) -> Result<Distribution, ClassifyError> {
         softmax(&self.cosines(what, embedding)?, scale)
     }
 
@@ -150,8 +160,8 @@ impl ClassEmbeddings {
     }
 }
 
-fn softmax(cosines: &[f64], scale: LogitScale) -> Result<Distribution, ClassifyError> {
-    let logits: Vec<f64> = cosines.iter().map(|it| scale.0 * it).collect();
+fn softmax(cosines: &[f64], scale: f64) -> Result<Distribution, ClassifyError> {
+    let logits: Vec<f64> = cosines.iter().map(|it| scale * it).collect();
     Ok(Distribution::softmax(&logits)?)
 }
 
@@ -167,8 +177,11 @@ pub struct Evidence {
     pub captions: Option<Distribution>,
     /// The captions, best first.
     pub retrieved: Vec<Retrieved>,
-    /// The share of each modality in `fused`.
+    /// The share of picture and captions in what they say together, and in `fused` where nothing was
+    /// taught.
     pub weights: Weights,
+    /// From lessons; `None` where none is near.
+    pub taught: Option<Taught>,
     /// What the decision goes by.
     pub fused: Distribution,
 }
@@ -194,14 +207,16 @@ impl Classifier {
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
-    /// the image alone decides.
+    /// the image alone decides. `recalled` are the lessons in reach of the picture, in any order;
+    /// what was taught is no part of the fusion's history.
     pub fn classify(
         &mut self,
         image: &Embedding,
         candidates: Vec<Candidate>,
+        recalled: Vec<Recalled>,
     ) -> Result<Evidence, ClassifyError> {
         let cosines = self.classes.cosines("the image embedding", image)?;
-        let image_distribution = softmax(&cosines, self.scales.image)?;
+        let image_distribution = softmax(&cosines, self.scales.image.0)?;
         let matches = cosines.iter().map(|it| self.scales.match_probability(*it)).collect();
         let expected = self.classes.dimension();
         if let Some(it) = candidates.iter().find(|it| it.embedding.dimension() != expected) {
@@ -217,8 +232,13 @@ impl Classifier {
             })
             .collect::<Result<_, _>>()?;
         let captions = Distribution::mean(&each);
-        let (fused, weights) = self.fuser.fuse(&image_distribution, captions.as_ref());
-        Ok(Evidence { image: image_distribution, matches, captions, retrieved, weights, fused })
+        let (mut fused, weights) = self.fuser.fuse(&image_distribution, captions.as_ref());
+        let taught = taught(&self.classes, recalled, self.scales.caption)?;
+        if let Some(taught) = &taught {
+            fused = fused.mix(&taught.distribution, taught.weight);
+        }
+        let image = image_distribution;
+        Ok(Evidence { image, matches, captions, retrieved, weights, taught, fused })
     }
 }
 
@@ -243,7 +263,7 @@ mod tests {
     fn evidence(bias: Option<f64>, angle: f64) -> Evidence {
         let classes = ClassEmbeddings::new(vec![axis(0.0), axis(1.0), axis(2.5)]).unwrap();
         let mut classifier = Classifier::new(classes, scales(20.0, bias), Weighting::Memoryless, 1);
-        classifier.classify(&axis(angle), vec![]).unwrap()
+        classifier.classify(&axis(angle), vec![], vec![]).unwrap()
     }
 
     #[test]
@@ -298,7 +318,7 @@ mod tests {
                 (0..matches.len()).map(other).product()
             };
             let total: f64 = (0..matches.len()).map(only).sum();
-            let softmax = softmax(&cosines, scales.image).unwrap();
+            let softmax = softmax(&cosines, scales.image.0).unwrap();
             for (c, p) in softmax.probabilities().iter().enumerate() {
                 prop_assert!((only(c) / total - p).abs() < 1e-9, "{c}: {} {p}", only(c) / total);
             }

@@ -20,6 +20,7 @@ mod id;
 mod ports;
 mod retrieval;
 mod stop;
+mod taught;
 
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
 pub use classify::{
@@ -37,7 +38,8 @@ pub use fusion::{Fuser, Means, Weighting, Weights, Window};
 pub use id::{Id, InvalidId};
 pub use ports::{
     CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource, ImageEncoder,
-    PortError, Publish, Stamp,
+    LessonRecall, PortError, Publish, Stamp,
 };
 pub use retrieval::{Candidate, Retrieved, rerank};
 pub use stop::{Stop, Stopper, stop_pair};
+pub use taught::{Reach, Recalled, Taught, means};

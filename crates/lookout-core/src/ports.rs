@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Picture, Snapshot, Stop};
+use crate::{
+    Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Picture, Recalled, Snapshot, Stop,
+};
 
 /// Time, injected so that tests own it.
 pub trait Clock: Send + Sync {
@@ -82,6 +84,17 @@ pub trait CaptionSearch: Send {
         image: &Embedding,
         n_candidates: usize,
     ) -> Result<Vec<Candidate>, PortError>;
+}
+
+/// Recalls what was taught.
+pub trait LessonRecall: Send {
+    /// Takes up what has been taught or undone since the last call; true when there was something.
+    /// Called for every frame. An error leaves the lessons as they were; it is given once for each
+    /// state of the store that cannot be used, and `Ok(false)` then.
+    fn refresh(&mut self) -> Result<bool, PortError>;
+
+    /// The lessons in reach of `image`, in any order.
+    fn recall(&self, image: &Embedding) -> Vec<Recalled>;
 }
 
 /// An open camera.

@@ -28,6 +28,11 @@ impl Gate {
         Self { rules, last: None }
     }
 
+    /// Lets the next frame through.
+    pub(crate) fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// Whether `picture` shows the scene of the last frame that this said no to.
     pub(crate) fn is_still(&mut self, picture: &Picture, now: Duration) -> bool {
         if self.rules.luma_change <= 0.0 {

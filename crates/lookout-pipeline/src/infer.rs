@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use lookout_core::{
-    CaptionSearch, ClassSet, Clock, Decision, Disposition, Frame, Id, ImageEncoder, PortError,
-    Publish, Stamp,
+    CaptionSearch, ClassSet, Clock, Decision, Disposition, Frame, Id, ImageEncoder, LessonRecall,
+    PortError, Publish, Recalled, Stamp,
 };
 
 use crate::{FrameReceiver, Labels, StageError, Taken, Track};
@@ -21,6 +21,8 @@ pub struct InferStage {
     pub captions: Option<Box<dyn CaptionSearch>>,
     /// N, the candidates asked of the index.
     pub n_candidates: usize,
+    /// What was taught; `None`: nothing can be.
+    pub lessons: Option<Box<dyn LessonRecall>>,
     /// One a camera, in the order of the mailboxes.
     pub tracks: Vec<Track>,
     /// Where decisions go.
@@ -102,6 +104,7 @@ impl InferStage {
     }
 
     fn frame(&mut self, camera_idx: usize, frame: Frame) -> Result<(), StageError> {
+        self.learn();
         let at = Stamp::now(self.clock.as_ref());
         let track = &mut self.tracks[camera_idx];
         let counters = Arc::clone(&track.counters);
@@ -133,14 +136,26 @@ impl InferStage {
         }
     }
 
+    /// Takes up new lessons. They may change what a still scene is called.
+    fn learn(&mut self) {
+        match self.lessons.as_mut().map(|it| it.refresh()) {
+            None | Some(Ok(false)) => {}
+            Some(Ok(true)) => self.tracks.iter_mut().for_each(Track::look_again),
+            Some(Err(error)) => tracing::error!("What was taught stays as it was: {error}"),
+        }
+    }
+
     fn evaluate(&mut self, camera_idx: usize, frame: Frame) -> Result<Decision, PortError> {
         let embedding = self.encoder.encode_image(&frame.picture)?;
         let candidates = match &mut self.captions {
             Some(index) => index.search(&embedding, self.n_candidates)?,
             None => Vec::new(),
         };
+        let recalled: Vec<Recalled> =
+            self.lessons.as_ref().map_or_else(Vec::new, |it| it.recall(&embedding));
         let at = Stamp::now(self.clock.as_ref());
-        let decision = self.tracks[camera_idx].observe(at, frame.name, &embedding, candidates);
+        let track = &mut self.tracks[camera_idx];
+        let decision = track.observe(at, frame.name, &embedding, candidates, recalled);
         // Dimensions were compared at the start, so no later frame can do better.
         decision.map_err(|error| PortError::new(Disposition::Fatal, error))
     }
@@ -181,9 +196,34 @@ mod tests {
         }
     }
 
+    /// Knows one lesson from its second refresh on; the first one fails.
+    struct Lesson(u32);
+
+    impl LessonRecall for Lesson {
+        fn refresh(&mut self) -> Result<bool, PortError> {
+            self.0 += 1;
+            match self.0 {
+                1 => Err(PortError::new(Disposition::SkipFrame, "damaged")),
+                it => Ok(it == 2),
+            }
+        }
+
+        fn recall(&self, _: &Embedding) -> Vec<Recalled> {
+            let dog = Recalled {
+                number: 1,
+                text: "a dog".to_owned(),
+                embedding: axis(1.5),
+                similarity: 1.0,
+                reach: 1.0,
+            };
+            if self.0 < 2 { vec![] } else { vec![dog] }
+        }
+    }
+
     fn run(
         frames: Vec<Frame>,
         captions: Option<Box<dyn CaptionSearch>>,
+        lessons: Option<Box<dyn LessonRecall>>,
     ) -> (Result<(), String>, Vec<Decision>, crate::Counts) {
         let counters = Arc::new(CameraCounters::default());
         let publish = Arc::new(Recorder::default());
@@ -200,6 +240,7 @@ mod tests {
             encoder: Box::new(ByLuma),
             captions,
             n_candidates: 4,
+            lessons,
             tracks,
             publish: Arc::clone(&publish) as Arc<dyn Publish>,
             clock,
@@ -216,7 +257,7 @@ mod tests {
         let now = Duration::from_secs(100);
         let old = now - Duration::from_secs(2);
         let frames = vec![frame(0, now), frame(2, now), frame(1, old), frame(1, now)];
-        let (result, decisions, counts) = run(frames, None);
+        let (result, decisions, counts) = run(frames, None, None);
         assert_eq!(result, Ok(()));
         let states: Vec<(&str, State)> =
             decisions.iter().map(|it| (it.camera.as_str(), it.snapshot.state)).collect();
@@ -227,7 +268,7 @@ mod tests {
     #[test]
     fn captions_take_part() {
         let now = Duration::from_secs(100);
-        let (_, decisions, _) = run(vec![frame(0, now)], Some(Box::new(Dogs)));
+        let (_, decisions, _) = run(vec![frame(0, now)], Some(Box::new(Dogs)), None);
         let evidence = decisions[0].evidence.as_ref().unwrap();
         assert_eq!(evidence.retrieved.len(), 4);
         assert_eq!(evidence.captions.as_ref().unwrap().top().0, 1);
@@ -277,6 +318,7 @@ mod tests {
             encoder: Box::new(Relabelling { labels: receiver.label_sender(), new: Some(new) }),
             captions: None,
             n_candidates: 4,
+            lessons: None,
             tracks,
             publish: Arc::clone(&publish) as Arc<dyn Publish>,
             clock,
@@ -303,8 +345,20 @@ mod tests {
     }
 
     #[test]
+    fn a_lesson_corrects_from_the_next_frame_on() {
+        let now = Duration::from_secs(100);
+        let frames = vec![frame(0, now), frame(0, now), frame(0, now)];
+        let (result, decisions, _) = run(frames, None, Some(Box::new(Lesson(0))));
+        assert_eq!(result, Ok(()), "what cannot be read is told and ends nothing");
+        let states: Vec<State> = decisions.iter().map(|it| it.snapshot.state).collect();
+        assert_eq!(states, [State::Label(0), State::Label(1), State::Label(1)]);
+        let taught = decisions[1].evidence.as_ref().unwrap().taught.as_ref().unwrap();
+        assert_eq!(taught.recalled[0].text, "a dog");
+    }
+
+    #[test]
     fn a_fatal_error_ends_the_stage() {
-        let (result, decisions, _) = run(vec![frame(9, Duration::from_secs(100))], None);
+        let (result, decisions, _) = run(vec![frame(9, Duration::from_secs(100))], None, None);
         assert_eq!(result, Err("broken encoder".to_owned()));
         assert!(decisions.is_empty());
     }

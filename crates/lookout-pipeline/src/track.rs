@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lookout_core::{
     Candidate, Change, Classifier, ClassifyError, Decider, Decision, Embedding, Evidence, Id,
-    Picture, Snapshot, Stamp, State,
+    Picture, Recalled, Snapshot, Stamp, State,
 };
 
 use crate::CameraCounters;
@@ -81,6 +81,11 @@ impl Track {
         Some(self.decision(at, None, None, snapshot, change))
     }
 
+    /// Has the next frame evaluated, however still the scene is.
+    pub fn look_again(&mut self) {
+        self.gate.forget();
+    }
+
     /// Decides on an evaluated frame.
     pub fn observe(
         &mut self,
@@ -88,8 +93,9 @@ impl Track {
         frame_name: Option<String>,
         embedding: &Embedding,
         candidates: Vec<Candidate>,
+        recalled: Vec<Recalled>,
     ) -> Result<Decision, ClassifyError> {
-        let evidence = self.classifier.classify(embedding, candidates)?;
+        let evidence = self.classifier.classify(embedding, candidates, recalled)?;
         let (snapshot, change) = self.decider.observe(at.mono, &evidence.fused);
         Ok(self.decision(at, frame_name, Some(evidence), snapshot, change))
     }
@@ -164,7 +170,7 @@ mod tests {
     }
 
     fn see(track: &mut Track, seconds: u64, angle: f32) -> Decision {
-        track.observe(stamp(seconds), None, &axis(angle), vec![]).unwrap()
+        track.observe(stamp(seconds), None, &axis(angle), vec![], vec![]).unwrap()
     }
 
     #[test]
@@ -240,6 +246,9 @@ mod tests {
         see(&mut track, 0, 0.0);
         let gated = track.gate(stamp(1), &picture).unwrap();
         assert!(gated.evidence.is_none() && gated.snapshot.state == State::Label(0));
+        track.look_again();
+        assert!(track.gate(stamp(1), &picture).is_none(), "something was taught");
+        assert!(track.gate(stamp(1), &picture).is_some(), "once");
         track.tick(stamp(20));
         assert!(track.gate(stamp(21), &picture).is_none(), "after stale nothing can be repeated");
     }
