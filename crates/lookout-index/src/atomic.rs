@@ -8,6 +8,7 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::format::MAGIC;
+use crate::taught;
 
 const PREFIX: &str = ".lookout-";
 const SUFFIX: &str = ".tmp";
@@ -33,6 +34,18 @@ pub(crate) fn write_atomically(
     drop(writer);
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|it| it.error)?;
+    File::open(folder(path))?.sync_all()
+}
+
+/// As [`write_atomically`], but what stands at `path` stays, and that is no error.
+pub(crate) fn create_atomically(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut temporary = temporary(path)?;
+    temporary.write_all(contents)?;
+    temporary.as_file().sync_all()?;
+    match temporary.persist_noclobber(path) {
+        Err(it) if it.error.kind() != io::ErrorKind::AlreadyExists => return Err(it.error),
+        Ok(_) | Err(_) => {}
+    }
     File::open(folder(path))?.sync_all()
 }
 
@@ -63,7 +76,7 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// Removes what killed processes left in `folder`: files with such a name that nobody has locked, and
-/// that are empty or the beginning of an index. What cannot be removed hinders nobody.
+/// that are empty or the beginning of what is written here. What cannot be removed hinders nobody.
 fn clear(folder: &Path) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|it| it.path()) {
@@ -81,7 +94,7 @@ fn clear(folder: &Path) {
         }
         let mut start = Vec::new();
         let is_read = (&file).take(MAGIC.len() as u64).read_to_end(&mut start).is_ok();
-        if is_read && MAGIC.starts_with(&start) {
+        if is_read && [MAGIC, taught::MAGIC].iter().any(|it| it.starts_with(&start)) {
             fs::remove_file(&path).ok();
         }
     }

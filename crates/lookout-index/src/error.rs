@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use lookout_core::{Disposition, EmbeddingError};
 
 use crate::format::{FORMAT_VERSION, MAX_DIMENSION, MAX_ENTRIES, MAX_SPACE_BYTES, Section};
+use crate::taught::{MAX_KEYS, MAX_LESSONS};
 
 /// An index, a caption file or a query is unusable.
 #[derive(Debug, thiserror::Error)]
@@ -252,6 +253,77 @@ pub enum IndexError {
         /// The file.
         path: PathBuf,
     },
+
+    /// The file does not begin as lessons do.
+    #[error("{path} holds no lessons; `lookout teach` makes such a file")]
+    NotTaught {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Lessons of a format version that this program does not read.
+    #[error(
+        "{path} has lessons of version {got}, this program reads version 1; use the program that \
+         wrote them, or move the file away and teach again"
+    )]
+    TaughtVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        got: u32,
+    },
+    /// Lessons of another embedding space.
+    #[error(
+        "{path} has lessons of embedding space {got} ({got_dimension} dimensions), the model's is \
+         {expected} ({expected_dimension}); move the file away and teach again with this model"
+    )]
+    TaughtSpace {
+        /// The file.
+        path: PathBuf,
+        /// The model's space.
+        expected: String,
+        /// The model's dimension.
+        expected_dimension: usize,
+        /// The lessons' space.
+        got: String,
+        /// The lessons' dimension.
+        got_dimension: usize,
+    },
+    /// Lessons are not as they were written.
+    #[error(
+        "{path} is damaged at byte {at}: {reason}; restore a copy, or move the file away and teach again"
+    )]
+    TaughtDamaged {
+        /// The file.
+        path: PathBuf,
+        /// Where the faulty record begins.
+        at: usize,
+        /// The rule that is broken.
+        reason: &'static str,
+    },
+    /// No more can be taught.
+    #[error(
+        "{path} is full: it may have {MAX_LESSONS} lessons and 256 MiB; undo some, or move it away and \
+         build the index with `--with-taught`"
+    )]
+    TaughtFull {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is no such lesson to undo.
+    #[error("{path} has no lesson{} that could be undone; `lookout teach --list` lists them",
+        number.map(|it| format!(" {it}")).unwrap_or_default())]
+    NoSuchLesson {
+        /// The file.
+        path: PathBuf,
+        /// Its number, if one was given.
+        number: Option<u32>,
+    },
+    /// A lesson has too many keys, or none.
+    #[error("a lesson must have 1 to {MAX_KEYS} keys, got {got}")]
+    Keys {
+        /// How many.
+        got: usize,
+    },
 }
 
 impl IndexError {
@@ -282,6 +354,13 @@ impl IndexError {
             | Self::MixedKeys { .. }
             | Self::NoEntries
             | Self::TooManyEntries
+            | Self::NotTaught { .. }
+            | Self::TaughtVersion { .. }
+            | Self::TaughtSpace { .. }
+            | Self::TaughtDamaged { .. }
+            | Self::TaughtFull { .. }
+            | Self::NoSuchLesson { .. }
+            | Self::Keys { .. }
             | Self::NoCaptions { .. }
             | Self::TooManyCaptions { .. } => Disposition::Fatal,
         }

@@ -1,4 +1,4 @@
-//! The caption index: build, open, search, check.
+//! The caption index: build, open, search, check; and what is taught beside it.
 //!
 //! One file holds captions, their vectors and a nearest-neighbor graph over the *keys* (the image
 //! embeddings of image-caption pairs, or the captions' own). It is mapped, not loaded, and searched
@@ -19,6 +19,7 @@ mod index;
 mod kernel;
 mod search;
 mod sketch;
+mod taught;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -30,3 +31,4 @@ pub use error::IndexError;
 pub use estimate::Estimate;
 pub use format::Section;
 pub use index::{DEFAULT_CANDIDATES, Hit, Index, IndexInfo};
+pub use taught::{Lesson, Lessons, MAX_KEYS, MAX_LESSONS, TaughtWriter, taught_path};
