@@ -18,6 +18,7 @@ impl Config {
             node,
             model,
             index,
+            taught,
             encoder: Encoder { device },
             fusion: Fusion { weighting, captions, candidates },
             gate: Gate { luma_change, interval },
@@ -29,6 +30,7 @@ impl Config {
         changes.note("node", node, &new.node);
         changes.note("model", model, &new.model);
         changes.note("index", index, &new.index);
+        changes.note("taught", taught, &new.taught);
         changes.note("encoder.device", device, &new.encoder.device);
         let weighting_key = match (weighting, new.fusion.weighting) {
             (Some(Weighting::History(_)), Some(Weighting::History(_))) => "fusion.window",

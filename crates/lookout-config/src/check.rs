@@ -43,6 +43,7 @@ pub(crate) fn load(
     top.require("model", "the folder of a model bundle, such as \"models/starter\"");
     let model = top.path("model");
     let index = top.path("index");
+    let taught = top.path("taught");
     let words = Words::read(&mut top);
     let encoder = encoder(top.section("encoder"));
     let fusion = fusion(top.section("fusion"));
@@ -67,6 +68,7 @@ pub(crate) fn load(
         node,
         model,
         index,
+        taught,
         encoder,
         fusion,
         gate,

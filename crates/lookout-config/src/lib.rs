@@ -37,6 +37,8 @@ pub struct Config {
     pub model: PathBuf,
     /// The caption index; `None`: the image alone decides.
     pub index: Option<PathBuf>,
+    /// The file of lessons; `None`: beside the index, and nowhere without one.
+    pub taught: Option<PathBuf>,
     /// How the model runs.
     pub encoder: Encoder,
     /// Fusion of the modalities.

@@ -17,6 +17,8 @@ const EMPHASIS: f64 = 2.0;
 const SHEPARD_POWER: i32 = 4;
 /// Cosine distances below this are rounding.
 const LEAST_DISTANCE: f64 = 1e-4;
+/// Lessons that are heeded at once; what is farther than so many others has next to no share.
+const MAX_RECALLED: usize = 16;
 
 /// How near a picture must be to a lesson's, as cosine of their embeddings, within −1 to 1. It is a
 /// property of the model.
@@ -48,7 +50,7 @@ pub struct Taught {
     pub distribution: Distribution,
     /// Its share in the fused distribution, within 0 to 1; the others share the rest.
     pub weight: f64,
-    /// The lessons in reach, nearest first; at least one.
+    /// The lessons in reach, nearest first: 1 to 16.
     pub recalled: Vec<Recalled>,
 }
 
@@ -108,6 +110,7 @@ pub(crate) fn taught(
     caption_scale: LogitScale,
 ) -> Result<Option<Taught>, ClassifyError> {
     recalled.sort_by(|a, b| b.similarity.total_cmp(&a.similarity).then(b.number.cmp(&a.number)));
+    recalled.truncate(MAX_RECALLED);
     let distance = |it: &Recalled| (1.0 - it.similarity).max(LEAST_DISTANCE);
     let Some(first) = recalled.first() else { return Ok(None) };
     let (nearest, reach) = (distance(first), first.reach);

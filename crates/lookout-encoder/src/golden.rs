@@ -92,6 +92,11 @@ impl Golden {
         self.pictures.iter().map(|it| it.name.as_str())
     }
 
+    /// The sample pictures' embeddings.
+    pub fn picture_embeddings(&self) -> impl ExactSizeIterator<Item = &Embedding> {
+        self.pictures.iter().map(|it| &it.embedding)
+    }
+
     /// The sample texts.
     pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> {
         self.texts.iter().map(|it| it.name.as_str())

@@ -87,6 +87,11 @@ impl Captions {
     }
 }
 
+/// Errs unless `text` can be a caption: 1 to 1000 characters, without control characters.
+pub fn check_caption(text: &str) -> Result<(), IndexError> {
+    check_text(text).map(|_| ()).map_err(|fault| IndexError::Caption { entry: 0, fault })
+}
+
 /// Checks one caption and trims it.
 pub(crate) fn check_text(text: &str) -> Result<&str, CaptionFault> {
     let text = text.trim();

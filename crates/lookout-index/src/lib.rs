@@ -26,7 +26,7 @@ mod text;
 mod vectors;
 
 pub use build::{IndexBuilder, SearchMethod};
-pub use captions::{CaptionFault, Captions, SkippedRow, read_captions};
+pub use captions::{CaptionFault, Captions, SkippedRow, check_caption, read_captions};
 pub use error::IndexError;
 pub use estimate::Estimate;
 pub use format::Section;

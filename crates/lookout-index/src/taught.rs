@@ -39,6 +39,7 @@ pub struct Lessons {
     seen: Option<Seen>,
     lessons: Vec<Lesson>,
     torn_bytes: usize,
+    is_behind: bool,
 }
 
 /// Tells a file from itself at another time.
@@ -75,6 +76,7 @@ impl Lessons {
             seen: None,
             lessons: Vec::new(),
             torn_bytes: 0,
+            is_behind: false,
         };
         new.refresh()?;
         Ok(new)
@@ -93,6 +95,7 @@ impl Lessons {
             return Ok(false);
         }
         self.seen = seen;
+        self.is_behind = true;
         let contents = match metadata {
             Some(_) => read::read(&self.path, &self.space, self.dimension)?,
             None => read::Contents::default(),
@@ -100,12 +103,18 @@ impl Lessons {
         let numbers = |it: &[Lesson]| it.iter().map(|it| it.number).collect::<Vec<_>>();
         let is_changed = numbers(&self.lessons) != numbers(&contents.lessons);
         (self.lessons, self.torn_bytes) = (contents.lessons, contents.torn_bytes);
+        self.is_behind = false;
         Ok(is_changed)
     }
 
     /// The lessons in force, in the order in which they were taught.
     pub fn lessons(&self) -> &[Lesson] {
         &self.lessons
+    }
+
+    /// Whether the file cannot be used as it is now, so that the lessons are those of an earlier state.
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
     }
 
     /// Bytes at the end of the file that are no whole record: what was being written when the power

@@ -36,9 +36,14 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         true => None,
         false => Some(engine::index_path(args.index.as_deref(), &model)?),
     };
+    let taught = match args.no_taught {
+        true => None,
+        false => engine::taught_path(args.taught.as_deref(), index.as_deref()),
+    };
     let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
     let mut engine =
-        Engine::load(&runtime, &model, index.as_deref(), None).map_err(anyhow::Error::from)?;
+        Engine::load(&runtime, &model, index.as_deref(), None, taught.as_deref())
+            .map_err(anyhow::Error::from)?;
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
@@ -91,7 +96,7 @@ fn evidence(
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
     let mut classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
-    Ok(classifier.classify(&image, candidates)?)
+    Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 
 /// One picture as text: what it shows, how sure each side is, and the best captions.
@@ -137,6 +142,13 @@ pub(crate) fn describe(
             retrieved.similarity,
             output::one_line(&retrieved.text)
         );
+    }
+    if let Some(taught) = &evidence.taught {
+        text += &side("taught", &taught.distribution, taught.weight);
+        for it in taught.recalled.iter().take(N_SHOWN) {
+            let caption = output::one_line(&it.text);
+            text += &format!("\n             {:.2} lesson {}: {caption}", it.similarity, it.number);
+        }
     }
     text
 }

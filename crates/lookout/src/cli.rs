@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     Check(ConfigArgs),
     /// Label pictures, with the evidence
     Classify(ClassifyArgs),
+    /// Teach by example: say what a picture shows, list what was taught, undo it
+    Teach(TeachArgs),
     /// Print the embeddings of pictures or texts
     Embed(EmbedArgs),
     /// Build, inspect and search caption indexes
@@ -122,6 +124,12 @@ pub(crate) struct ClassifyArgs {
     /// Use no caption index
     #[arg(long)]
     pub(crate) image_only: bool,
+    /// What was taught [default: beside the index, with `.taught` added to its name]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_taught")]
+    pub(crate) taught: Option<PathBuf>,
+    /// Heed nothing that was taught
+    #[arg(long)]
+    pub(crate) no_taught: bool,
     /// Label set, TOML, in place of --label and --negative
     #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "negative"])]
     pub(crate) labels: Option<PathBuf>,
@@ -136,6 +144,57 @@ pub(crate) struct ClassifyArgs {
     pub(crate) json: bool,
     /// Pictures: JPEG, PNG, WebP, BMP or GIF
     #[arg(required = true, value_name = "PICTURE")]
+    pub(crate) pictures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout teach --config lookout.toml --caption 'the garage door is open' open.jpg
+  lookout teach --config lookout.toml --caption 'the garage door is closed' shut-by-day.jpg shut-by-night.jpg
+  lookout teach --config lookout.toml --list
+  lookout teach --config lookout.toml --undo        the last lesson; --undo 3: lesson 3
+  lookout teach --index captions.lidx --export > lessons.jsonl
+
+A picture near a taught one is of the same scene, and what was said holds for it too. Say it in the
+words of your labels; with --config the answer tells what they make of it. Where a scene has several
+states, teach each: pictures of a door that is open and of one that is shut are near to each other, and
+the nearest decides. A running daemon takes it up with its next frame.
+
+Lessons lie in one file, beside the caption index unless the configuration or --taught names another.")]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+pub(crate) struct TeachArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// The configuration whose model, index and labels are used
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "index"])]
+    pub(crate) config: Option<PathBuf>,
+    /// The caption index whose lessons are meant [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// The file of lessons [default: beside the index, with `.taught` added to its name]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) taught: Option<PathBuf>,
+    /// What the pictures show, in the words of your labels
+    #[arg(long, value_name = "TEXT", group = "what", requires = "pictures")]
+    pub(crate) caption: Option<String>,
+    /// List the lessons in force
+    #[arg(long, group = "what")]
+    pub(crate) list: bool,
+    /// Undo the last lesson, or the one of this number
+    #[arg(long, value_name = "NUMBER", group = "what", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "the flag, and its value")]
+    pub(crate) undo: Option<Option<u32>>,
+    /// Print the lessons in force with their embeddings, one JSON object a line
+    #[arg(long, group = "what")]
+    pub(crate) export: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Pictures of one scene, at most 25
+    #[arg(value_name = "PICTURE", conflicts_with_all = ["list", "undo", "export"])]
     pub(crate) pictures: Vec<PathBuf>,
 }
 

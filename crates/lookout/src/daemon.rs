@@ -8,8 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
 use lookout_capture::{OpenOptions, WorkerCommand};
-use lookout_core::{CameraStatus, CaptionSearch, Clock, Decider, Id, Publish, Stop, stop_pair};
-use lookout_index::Index;
+use lookout_core::{
+    CameraStatus, CaptionSearch, Clock, Decider, Embedding, Id, LessonRecall, PortError, Publish,
+    Recalled, Stop, stop_pair,
+};
+use lookout_index::{Index, Lessons};
 use lookout_pipeline::{
     Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, LabelSender, Report,
     Supervisor, Track, TrackSettings, mailboxes,
@@ -62,7 +65,16 @@ pub(crate) fn serve(
     let busy = Arc::new(Busy::default());
     let grace = plan.config.stop_grace;
     let index_path = plan.config.index.clone();
-    let (counters, labels) = start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop)?;
+    let lessons_are_behind = Arc::new(AtomicBool::new(false));
+    let (counters, labels) = start_stages(
+        &mut supervisor,
+        plan,
+        &publish,
+        &clock,
+        &busy,
+        &stop,
+        &lessons_are_behind,
+    )?;
 
     memory::steady();
     let mut manager = Manager::new();
@@ -121,6 +133,9 @@ pub(crate) fn serve(
             }
         }
         let mut status = status_line(&link, counters.len(), index_is_damaged.load(SeqCst));
+        if lessons_are_behind.load(SeqCst) {
+            status += ", what was taught cannot be read";
+        }
         if let Some(failure) = last_failure.get() {
             status += &format!(", reload failed: {failure}");
         }
@@ -179,6 +194,7 @@ fn start_stages(
     clock: &Arc<dyn Clock>,
     busy: &Arc<Busy>,
     stop: &Stop,
+    lessons_are_behind: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Counters, LabelSender)> {
     let Plan { config, engine, cameras, mqtt } = plan;
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
@@ -240,10 +256,15 @@ fn start_stages(
             clock: Arc::clone(clock),
         });
     }
+    let lessons = engine.lessons.map(|it| {
+        let is_behind = Arc::clone(lessons_are_behind);
+        Box::new(WatchedLessons { lessons: it, is_behind }) as Box<dyn LessonRecall>
+    });
     let infer = InferStage {
         encoder: Box::new(engine.tower),
         captions: engine.index.map(|it| Box::new(it) as Box<dyn CaptionSearch>),
         n_candidates: engine.n_candidates,
+        lessons,
         tracks,
         publish: Arc::clone(publish),
         clock: Arc::clone(clock),
@@ -259,6 +280,27 @@ fn start_stages(
             .context("cannot start a camera's stage")?;
     }
     Ok((all_counters, labels))
+}
+
+/// Lessons whose state the operator sees.
+struct WatchedLessons {
+    lessons: Lessons,
+    is_behind: Arc<AtomicBool>,
+}
+
+impl LessonRecall for WatchedLessons {
+    fn refresh(&mut self) -> Result<bool, PortError> {
+        let result = LessonRecall::refresh(&mut self.lessons);
+        self.is_behind.store(self.lessons.is_behind(), SeqCst);
+        if let Ok(true) = result {
+            tracing::info!(lessons = self.lessons.lessons().len(), "What was taught has changed.");
+        }
+        result
+    }
+
+    fn recall(&self, image: &Embedding) -> Vec<Recalled> {
+        self.lessons.recall(image)
+    }
 }
 
 /// Reads what opening left unread: vectors and text. A fault is reported, and the index goes on

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture, Scales, Weighting,
+    Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture, Reach, Recalled,
+    Scales, Weighting,
 };
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
-use lookout_index::Index;
+use lookout_index::{Index, Lessons};
 
 use crate::packs::{Key, Packs};
 
@@ -25,6 +26,8 @@ pub(crate) struct Engine {
     pub(crate) index: Option<Index>,
     /// N, the candidates asked of the index.
     pub(crate) n_candidates: usize,
+    /// What was taught; `None` where nothing can be.
+    pub(crate) lessons: Option<Lessons>,
 }
 
 /// Which part of an [`Engine`] cannot be used.
@@ -32,12 +35,15 @@ pub(crate) struct Engine {
 pub(crate) enum EngineError {
     Model(anyhow::Error),
     Index(anyhow::Error),
+    Taught(anyhow::Error),
 }
 
 impl From<EngineError> for anyhow::Error {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Model(error) | EngineError::Index(error) => error,
+            EngineError::Model(error)
+            | EngineError::Index(error)
+            | EngineError::Taught(error) => error,
         }
     }
 }
@@ -50,6 +56,7 @@ impl Engine {
         model: &Path,
         index: Option<&Path>,
         n_candidates: Option<usize>,
+        taught: Option<&Path>,
     ) -> Result<Self, EngineError> {
         let (bundle, tower) = load_model(runtime, model).map_err(EngineError::Model)?;
         let n_candidates = n_candidates.unwrap_or(DEFAULT_CANDIDATES.max(bundle.n_captions()));
@@ -57,7 +64,14 @@ impl Engine {
             .map(|path| open_index(path, &bundle, n_candidates))
             .transpose()
             .map_err(EngineError::Index)?;
-        Ok(Self { bundle, runtime: runtime.clone(), tower, index, n_candidates })
+        let lessons = taught.map(|path| open_lessons(path, &bundle)).transpose();
+        let lessons = lessons.map_err(EngineError::Taught)?.flatten();
+        Ok(Self { bundle, runtime: runtime.clone(), tower, index, n_candidates, lessons })
+    }
+
+    /// The lessons in reach of an image.
+    pub(crate) fn recalled(&self, image: &Embedding) -> Vec<Recalled> {
+        self.lessons.as_ref().map_or_else(Vec::new, |it| it.recall(image))
     }
 
     /// The candidates for an image; none without an index.
@@ -104,6 +118,36 @@ pub(crate) fn open_index(
         format!("model {} and index {} do not fit", bundle.dir().display(), path.display())
     })?;
     Ok(index)
+}
+
+/// Opens the lessons in `path`. `None` where there is no such file and the model has too few sample
+/// pictures for any.
+fn open_lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Option<Lessons>> {
+    let reach = match reach(bundle) {
+        Err(_) if !path.exists() => return Ok(None),
+        it => it?,
+    };
+    let lessons = Lessons::open(path, bundle.space(), bundle.dimension(), reach)?;
+    Ok(Some(lessons))
+}
+
+/// How far lessons reach with a model, by its sample pictures.
+pub(crate) fn reach(bundle: &Bundle) -> anyhow::Result<Reach> {
+    let golden = Golden::open(bundle)?;
+    let pictures: Vec<Embedding> = golden.picture_embeddings().cloned().collect();
+    Reach::beyond(&pictures).with_context(|| {
+        format!(
+            "model {} has {} sample pictures; to be taught it must have {} of different scenes",
+            bundle.dir().display(),
+            pictures.len(),
+            Reach::MIN_PICTURES
+        )
+    })
+}
+
+/// The lessons to use: those named, else those beside the index.
+pub(crate) fn taught_path(named: Option<&Path>, index: Option<&Path>) -> Option<PathBuf> {
+    named.map(Path::to_path_buf).or_else(|| index.map(lookout_index::taught_path))
 }
 
 /// The index to use with a bundle when none is named: the one in its folder.

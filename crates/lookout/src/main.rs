@@ -21,6 +21,8 @@ mod packs;
 mod plan;
 mod reload;
 mod service;
+mod teach;
+mod views;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -74,6 +76,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Run(args) => daemon::run(args),
         Verb::Check(args) => plan::check(args),
         Verb::Classify(args) => classify::run(args),
+        Verb::Teach(args) => teach::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Index(IndexVerb::Build(args)) => index::build(args),
         Verb::Index(IndexVerb::Info(args)) => index::info(args),

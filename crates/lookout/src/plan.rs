@@ -56,7 +56,7 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
     }
     let n_cameras = plan.cameras.len();
     output::line(format!(
-        "{}: good; {n_cameras} camera{}, model {} ({}, run by {}), {}, broker {} port {}, topics {}/{}/#; \
+        "{}: good; {n_cameras} camera{}, model {} ({}, run by {}), {}, {} lessons, broker {} port {}, topics {}/{}/#; \
          cameras and broker were not tried",
         args.config.display(),
         if n_cameras == 1 { "" } else { "s" },
@@ -67,6 +67,7 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
             Some(index) => format!("{} captions", index.info().n_entries),
             None => "no caption index".to_owned(),
         },
+        plan.engine.lessons.as_ref().map_or(0, |it| it.lessons().len()),
         plan.mqtt.host,
         plan.mqtt.port,
         plan.mqtt.base_topic,
@@ -113,13 +114,21 @@ impl Plan {
             faults.push(config.fault("encoder.device", rule, None));
             Runtime::cpu()
         });
-        let engine = Engine::load(&runtime, &config.model, config.index.as_deref(), n_candidates)
-            .map_err(|error| {
+        let taught = engine::taught_path(config.taught.as_deref(), config.index.as_deref());
+        let engine = Engine::load(
+            &runtime,
+            &config.model,
+            config.index.as_deref(),
+            n_candidates,
+            taught.as_deref(),
+        )
+        .map_err(|error| {
                 let mut fault = |key: &str, error: anyhow::Error| {
                     faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
                 };
                 match error {
                     EngineError::Index(error) => fault("index", error),
+                    EngineError::Taught(error) => fault("taught", error),
                     EngineError::Model(error) => {
                         fault("model", error);
                         if let Some(Err(error)) = config.index.as_deref().map(Index::open) {

@@ -254,10 +254,11 @@ fn a_damaged_file_leaves_what_is_known_and_is_told_once() {
     let whole = fs::read(&path).unwrap();
     fs::write(&path, "no lessons at all").unwrap();
     assert!(matches!(running.refresh(), Err(IndexError::NotTaught { .. })));
-    assert!(!running.refresh().unwrap());
+    assert!(!running.refresh().unwrap() && running.is_behind());
     assert_eq!(captions(running.lessons()), ["a"]);
     fs::write(&path, whole).unwrap();
     assert!(!running.refresh().unwrap(), "the same lessons");
+    assert!(!running.is_behind());
     writer(&path).undo(None, None).unwrap();
     assert!(running.refresh().unwrap() && running.lessons().is_empty());
 }

@@ -16,6 +16,7 @@ pub struct EvidencePayload<'a> {
     scores: Scores<'a>,
     image: Image<'a>,
     captions: Option<Captions<'a>>,
+    taught: Option<Lessons<'a>>,
     weights: Shares,
 }
 
@@ -71,6 +72,23 @@ struct Caption<'a> {
     similarity: Number,
 }
 
+/// What was taught of a picture near this one.
+#[derive(Clone, Debug, Serialize)]
+struct Lessons<'a> {
+    confidence: Number,
+    /// Its share in the scores; picture and captions have the rest.
+    weight: Number,
+    scores: Scores<'a>,
+    recalled: Vec<Lesson<'a>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Lesson<'a> {
+    number: u64,
+    text: &'a str,
+    similarity: Number,
+}
+
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Shares {
     image: Number,
@@ -116,6 +134,15 @@ impl<'a> EvidencePayload<'a> {
                 retrieved: retrieved(evidence)?,
             }),
         };
+        let taught = match &evidence.taught {
+            None => None,
+            Some(it) => Some(Lessons {
+                confidence: Number::new("confidence of lessons", it.distribution.confidence())?,
+                weight: Number::new("weight of lessons", it.weight)?,
+                scores: Scores::new(classes, &it.distribution, top_n)?,
+                recalled: it.recalled.iter().map(lesson).collect::<Result<_, _>>()?,
+            }),
+        };
         let image_match = evidence.matches.as_deref().map(|matches| {
             let n_classes = classes.classes().len();
             let unknown = PublishError::UnknownClass { index: subject, n_classes };
@@ -133,6 +160,7 @@ impl<'a> EvidencePayload<'a> {
                 scores: Scores::new(classes, &evidence.image, top_n)?,
             },
             captions,
+            taught,
             weights: Shares {
                 image: Number::new("image weight", evidence.weights.image)?,
                 captions: Number::new("caption weight", evidence.weights.captions)?,
@@ -166,6 +194,11 @@ impl<'a> EvidenceMessage<'a> {
             evidence,
         }
     }
+}
+
+fn lesson(it: &lookout_core::Recalled) -> Result<Lesson<'_>, PublishError> {
+    let similarity = Number::new("lesson similarity", it.similarity)?;
+    Ok(Lesson { number: it.number, text: &it.text, similarity })
 }
 
 fn retrieved(evidence: &Evidence) -> Result<Vec<Caption<'_>>, PublishError> {

@@ -88,6 +88,7 @@ fn evidence(caption: &str) -> Evidence {
             similarity: 0.25,
         }],
         weights: Weights { image: 0.25, captions: 0.75 },
+        taught: None,
         fused: distribution([2.75, 0.25, 0.0]),
     }
 }
