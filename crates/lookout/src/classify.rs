@@ -41,9 +41,8 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         false => engine::taught_path(args.taught.as_deref(), index.as_deref()),
     };
     let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
-    let mut engine =
-        Engine::load(&runtime, &model, index.as_deref(), None, taught.as_deref())
-            .map_err(anyhow::Error::from)?;
+    let mut engine = Engine::load(&runtime, &model, index.as_deref(), None, taught.as_deref())
+        .map_err(anyhow::Error::from)?;
     let classes = labels
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;

@@ -66,15 +66,8 @@ pub(crate) fn serve(
     let grace = plan.config.stop_grace;
     let index_path = plan.config.index.clone();
     let lessons_are_behind = Arc::new(AtomicBool::new(false));
-    let (counters, labels) = start_stages(
-        &mut supervisor,
-        plan,
-        &publish,
-        &clock,
-        &busy,
-        &stop,
-        &lessons_are_behind,
-    )?;
+    let (counters, labels) =
+        start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop, &lessons_are_behind)?;
 
     memory::steady();
     let mut manager = Manager::new();

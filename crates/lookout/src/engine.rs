@@ -41,9 +41,9 @@ pub(crate) enum EngineError {
 impl From<EngineError> for anyhow::Error {
     fn from(error: EngineError) -> Self {
         match error {
-            EngineError::Model(error)
-            | EngineError::Index(error)
-            | EngineError::Taught(error) => error,
+            EngineError::Model(error) | EngineError::Index(error) | EngineError::Taught(error) => {
+                error
+            }
         }
     }
 }

@@ -123,20 +123,20 @@ impl Plan {
             taught.as_deref(),
         )
         .map_err(|error| {
-                let mut fault = |key: &str, error: anyhow::Error| {
-                    faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
-                };
-                match error {
-                    EngineError::Index(error) => fault("index", error),
-                    EngineError::Taught(error) => fault("taught", error),
-                    EngineError::Model(error) => {
-                        fault("model", error);
-                        if let Some(Err(error)) = config.index.as_deref().map(Index::open) {
-                            fault("index", error.into());
-                        }
+            let mut fault = |key: &str, error: anyhow::Error| {
+                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
+            };
+            match error {
+                EngineError::Index(error) => fault("index", error),
+                EngineError::Taught(error) => fault("taught", error),
+                EngineError::Model(error) => {
+                    fault("model", error);
+                    if let Some(Err(error)) = config.index.as_deref().map(Index::open) {
+                        fault("index", error.into());
                     }
                 }
-            });
+            }
+        });
         let (Some(uris), Some(mqtt), Ok(engine)) = (uris, mqtt, engine) else {
             return Err(Failure::faults(&faults));
         };

@@ -1,6 +1,6 @@
 //! `lookout teach`: say what a picture shows, list what was said, undo it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use lookout_config::{Config, LabelSet};
@@ -138,7 +138,9 @@ fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()>
     let most = MAX_KEYS / N_VIEWS;
     if most < args.pictures.len() {
         let got = args.pictures.len();
-        bail!("a lesson takes up to {most} pictures, got {got}; teach the others in another lesson");
+        bail!(
+            "a lesson takes up to {most} pictures, got {got}; teach the others in another lesson"
+        );
     }
     // Before minutes are spent on a slow board.
     let known = open(target)?;
@@ -261,7 +263,9 @@ fn meanings(
         // What is wrong with labels `check` tells; the lesson is none the worse for it.
         match labels.class_set(bundle.templates()) {
             Ok(set) => sets.push((camera, set)),
-            Err(_) => output::complain(&format!("camera {camera}: see `lookout check` on its labels")),
+            Err(_) => {
+                output::complain(&format!("camera {camera}: see `lookout check` on its labels"))
+            }
         }
     }
     let classes: Vec<&ClassSet> = sets.iter().map(|it| &it.1).collect();

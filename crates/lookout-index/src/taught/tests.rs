@@ -58,7 +58,10 @@ fn lessons_are_learned_undone_and_recalled() {
     let mut running = lessons(&path).unwrap();
     assert!(running.lessons().is_empty() && !running.refresh().unwrap());
     let mut taught = writer(&path);
-    assert_eq!(taught.teach(" door open ", axis(0.5), vec![axis(0.0), axis(2.0)], Some(9)).unwrap(), 1);
+    assert_eq!(
+        taught.teach(" door open ", axis(0.5), vec![axis(0.0), axis(2.0)], Some(9)).unwrap(),
+        1
+    );
     assert_eq!(taught.teach("door shut", axis(0.6), vec![axis(1.0)], None).unwrap(), 2);
     assert!(running.refresh().unwrap() && !running.refresh().unwrap());
     let [open, shut] = running.lessons() else { panic!() };
