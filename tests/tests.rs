@@ -14,4 +14,5 @@ mod import;
 mod index;
 mod reload;
 mod support;
+mod teach;
 mod xmore;

@@ -45,6 +45,29 @@ pub(crate) struct AccuracyArgs {
     bundle: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TeachArgs {
+    /// Table of labelled pictures
+    #[arg(long, value_name = "TSV")]
+    pictures: PathBuf,
+    /// The label set [default: configs/labels/coco-80.toml]
+    #[arg(long, value_name = "TOML")]
+    labels: Option<PathBuf>,
+    /// Folder of the bundle [default: the starter]
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+}
+
+/// Teaches pictures that are labelled wrongly, one by one, and classifies others.
+pub(crate) fn teach(root: &Path, args: &TeachArgs) -> anyhow::Result<()> {
+    let places = Places::provide(root)?;
+    let or = |it: &Option<PathBuf>, default| it.clone().unwrap_or_else(|| root.join(default));
+    let mut command = Command::new(&places.python);
+    command.arg(root.join("crates/xtask/bench/teach.py")).arg(&places.lookout);
+    command.arg(or(&args.bundle, "models/starter")).arg(&args.pictures);
+    run("teaching", command.arg(or(&args.labels, "configs/labels/coco-80.toml")))
+}
+
 /// Compares the bundle's embeddings of labelled pictures with the float model's.
 pub(crate) fn accuracy(root: &Path, args: &AccuracyArgs) -> anyhow::Result<()> {
     let places = Places::provide(root)?;

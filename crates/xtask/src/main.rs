@@ -88,6 +88,21 @@ beside it. Each source with labels is a set of its own, its classes are the labe
         #[command(flatten)]
         args: bench::AccuracyArgs,
     },
+    /// What one taught picture corrects in other views of its scene, and what it changes elsewhere
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench teach --yes --pictures pictures.tsv
+  cargo xtask bench teach --pictures pictures.tsv --labels labels.toml --bundle models/other
+
+The table of pictures has the columns file and labels: names of the label set that are right, with `|`
+between them. Files lie in the folder `pictures` beside it. Each picture that is labelled wrongly is taught
+by itself.")]
+    Teach {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::TeachArgs,
+    },
     /// The caption index: size, building, opening, memory, recall and time, against an exhaustive search
     /// of floats and against usearch
     #[command(after_help = "\
@@ -127,6 +142,10 @@ fn main() -> ExitCode {
         Verb::Bench { what: Bench::Accuracy { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())
                 .and_then(|()| bench::accuracy(root(), &args))
+        }
+        Verb::Bench { what: Bench::Teach { install, args } } => {
+            needs::provide(Need::FOR_BENCH, install.agreed())
+                .and_then(|()| bench::teach(root(), &args))
         }
         Verb::Bench { what: Bench::Index { install, args } } => {
             bench_index(install.agreed(), &args)
