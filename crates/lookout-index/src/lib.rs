@@ -25,8 +25,8 @@ mod text;
 mod vectors;
 
 pub use build::{IndexBuilder, SearchMethod};
-pub use captions::{CaptionFault, Captions, SkippedRow, read_captions};
+pub use captions::CaptionFault;
 pub use error::IndexError;
 pub use estimate::Estimate;
-pub use format::Section;
+pub use format::{MAX_ENTRIES, Section};
 pub use index::{DEFAULT_CANDIDATES, Hit, Index, IndexInfo};

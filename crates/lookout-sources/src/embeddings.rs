@@ -269,4 +269,12 @@ impl Reader for Embeddings {
     fn gives(&self) -> Gives {
         self.gives
     }
+
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        let files = |it: &Shard| {
+            let parts = [Some(&it.metadata), it.image.as_ref(), it.text.as_ref()];
+            parts.map(Option::<&PathBuf>::cloned).into_iter().flatten()
+        };
+        Box::new(self.shards.iter().flat_map(files))
+    }
 }
