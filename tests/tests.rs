@@ -12,5 +12,6 @@ mod hostile;
 mod hub;
 mod import;
 mod index;
+mod sources;
 mod support;
 mod xmore;
