@@ -53,6 +53,13 @@ fn all_alone() -> Vec<(TempDir, Spec)> {
     all
 }
 
+/// Puts another file in a file's place. Cutting it off and writing it again would wait for the disk:
+/// ext4 takes care of programs that replace their files like that.
+fn replace(path: &Path, contents: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, contents).unwrap();
+}
+
 /// The panics of the crate `parquet` are caught, and not worth a backtrace for each.
 fn hush() {
     static ONCE: Once = Once::new();
@@ -91,13 +98,13 @@ fn a_file_cut_off_anywhere_is_noticed() {
                 _ => (whole.len(), 1),
             };
             for length in (0..n_needed).step_by(step) {
-                fs::write(&path, &whole[..length]).unwrap();
+                replace(&path, &whole[..length]);
                 let Ok((rows, _)) = read(&spec) else { continue };
                 let is_damage =
                     |it: &Row| matches!(it, Err(it) if matches!(it.fault, Fault::Damaged { .. }));
                 assert!(rows.iter().any(is_damage), "{path:?} at {length}");
             }
-            fs::write(&path, &whole).unwrap();
+            replace(&path, &whole);
         }
         assert_eq!(outcome(&spec), Some((n_good, n_bad)));
     }
@@ -118,13 +125,13 @@ fn any_altered_byte_is_survived() {
                 }
                 let mut altered = whole.clone();
                 altered[place] ^= 1 << (place % 8);
-                fs::write(&path, &altered).unwrap();
+                replace(&path, &altered);
                 let Some(got) = outcome(&spec) else { continue };
                 let n_rows = n_good as u64 + n_bad;
                 // A key that was altered may make one sample two.
                 assert!(got.0 as u64 + got.1 <= n_rows + 2, "{path:?} at {place}: {got:?}");
             }
-            fs::write(&path, &whole).unwrap();
+            replace(&path, &whole);
         }
     }
     assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
@@ -184,9 +191,9 @@ proptest! {
                 let whole = fs::read(&path).unwrap();
                 let mut altered = whole.clone();
                 changes.iter().for_each(|it| it.apply(&mut altered));
-                fs::write(&path, &altered).unwrap();
+                replace(&path, &altered);
                 outcome(&spec);
-                fs::write(&path, &whole).unwrap();
+                replace(&path, &whole);
             }
         }
         prop_assert!(peak_kb() < MAX_RESIDENT_KB, "{} kB", peak_kb());
