@@ -194,6 +194,7 @@ fn precomputed_embeddings_need_no_model() {
     built(&[&images, "--output", &place.at("images.lidx")]);
     assert_eq!(find("images.lidx", &vector(7, 0)).0, "caption 7");
     refused(&[&images, "--model", model, "--output", &place.at("x.lidx")], &["text.onnx"]);
+    assert!(!Path::new(&place.at(".x.lidx.part")).exists(), "there is nothing to go on from");
 
     let told = ["the embeddings have 4 dimensions", "have 384", "--model"];
     refused(&[&oracle("clip-retrieval"), "--output", &place.at("x.lidx")], &told);

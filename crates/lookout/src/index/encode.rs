@@ -205,10 +205,10 @@ fn decode(picture: &Picture, limits: &PictureLimits) -> Result<lookout_core::Pic
 
 /// Runs a model over `items`, by halves where one of them is to blame for a failure, so that it costs
 /// itself alone. Errs when the model is to blame.
-fn each<T>(
-    items: &[T],
-    run: &mut dyn FnMut(&[T]) -> Result<Vec<Embedding>, EncoderError>,
-) -> anyhow::Result<Vec<Encoded>> {
+fn each<T, R>(items: &[T], run: &mut R) -> anyhow::Result<Vec<Encoded>>
+where
+    R: FnMut(&[T]) -> Result<Vec<Embedding>, EncoderError>,
+{
     let error = match run(items) {
         Ok(embeddings) => return Ok(embeddings.into_iter().map(Ok).collect()),
         Err(error) => error,
