@@ -103,7 +103,7 @@ fn pairs_give_the_same_index_whatever_they_come_in() {
     let coco = place.write("captions_val.json", text);
     refused(&[&coco, "--output", &place.at("coco.lidx")], &["--pictures"]);
     let args = [&coco, "--pictures", &place.at("folder"), "--output", &place.at("coco.lidx")];
-    built(&args).failed(0, &["1 rows left out:", "captions_val.json:1: cannot read ", "gone.jpg"]);
+    built(&args).failed(0, &["1 row left out:", "captions_val.json:1: cannot read ", "gone.jpg"]);
     assert_eq!(fs::read(place.at("coco.lidx")).unwrap(), expected, "coco");
 
     let mut members = Vec::new();
@@ -121,7 +121,7 @@ fn pairs_give_the_same_index_whatever_they_come_in() {
         .status();
     assert!(status.unwrap().success());
     let tar = built(&[&place.at("shard.tar"), "--output", &place.at("tar.lidx"), "--batch", "3"]);
-    tar.failed(0, &["1 rows left out:", "shard.tar:4: the picture must be a JPEG"]);
+    tar.failed(0, &["1 row left out:", "shard.tar:4: the picture must be a JPEG"]);
     assert_eq!(fs::read(place.at("tar.lidx")).unwrap(), expected, "webdataset");
 
     let info = info(&place.at("folder.lidx"));
@@ -166,7 +166,7 @@ fn precomputed_embeddings_need_no_model() {
     }
     let model = model.to_str().unwrap();
     let both = [&oracle("starter"), "--model", model, "--output", &place.at("both.lidx")];
-    built(&both).failed(0, &["1 rows left out:", "metadata_0.parquet:5: has no caption"]);
+    built(&both).failed(0, &["1 row left out:", "metadata_0.parquet:5: has no caption"]);
     let texts = ["metadata", "text_emb"].map(|it| (oracle("starter") + "/" + it, it));
     fs::create_dir(place.at("texts")).unwrap();
     for (from, name) in texts {

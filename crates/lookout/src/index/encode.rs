@@ -80,8 +80,12 @@ impl Encoder {
         let Some(runtime) = runtime else {
             return Ok(Self { image, text, batch, limits, last: None });
         };
-        let hint =
-            || format!("for batches of {batch}; a model that takes one at a time needs --batch 1");
+        let hint = || match batch {
+            1 => "the model cannot be used".to_owned(),
+            _ => {
+                format!("for batches of {batch}; a model that takes one at a time needs --batch 1")
+            }
+        };
         if needs.image_tower {
             let mut tower = ImageTower::load_on(bundle, runtime, batch).with_context(hint)?;
             let golden = Golden::open(bundle)?;

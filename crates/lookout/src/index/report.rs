@@ -16,7 +16,8 @@ pub(super) fn left_out(source: &Path, tally: &Tally) {
     }
     if 0 < tally.n_bad() {
         let n = tally.n_bad();
-        output::complain(&format!("{path}: {n} rows left out:"));
+        let rows = if n == 1 { "row" } else { "rows" };
+        output::complain(&format!("{path}: {n} {rows} left out:"));
         for row in tally.first() {
             output::complain(&format!("    {}", output::one_line(row)));
         }
