@@ -5,6 +5,10 @@
 //! with length and checksum: what was not written wholly is dropped. The lock on the file keeps a
 //! second build of the same index out. No work file outlives a build that succeeded, or one that failed
 //! before anything was embedded.
+//!
+//! After eight bytes that name the format come records: `u32` bytes of the payload, its CRC-32 as `u32`,
+//! the payload. The first holds the inputs as JSON; the others hold `u32` bytes of JSON, a [`Block`] as
+//! JSON, and the `f32` of its vectors, each key before its caption. Numbers are little endian.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -302,4 +306,108 @@ fn decode(payload: &[u8], dimension: usize, own_keys: bool) -> Option<Block> {
         block.vectors.push(Vectors { caption: vector(&mut values)?, key });
     }
     values.next().is_none().then_some(block)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(value: &str) -> Inputs {
+        vec![("source".to_owned(), value.to_owned())]
+    }
+
+    fn block(n: usize) -> Block {
+        let vector = |angle: f32| Embedding::normalize(vec![angle.cos(), angle.sin()]).unwrap();
+        let vectors = (0..n).map(|it| Vectors {
+            caption: vector(f32::from(u16::try_from(it).unwrap())),
+            key: Some(vector(0.5)),
+        });
+        let captions = (0..n).map(|it| format!("caption {it}")).collect();
+        let (tally, spent) = (Tally::default(), Vec::new());
+        Block { next: format!("x:{n}"), tally, captions, spent, vectors: vectors.collect() }
+    }
+
+    fn open(output: &Path, value: &str) -> anyhow::Result<WorkFile> {
+        WorkFile::open(output, &inputs(value), false, 2, true)
+    }
+
+    /// Where each block says to go on.
+    fn replay(work: &mut WorkFile) -> Vec<String> {
+        let mut found = Vec::new();
+        work.replay(|it| {
+            let expected = block(it.captions.len());
+            let slices = |it: &Block| {
+                let of = |it: &Vectors| (it.caption.clone(), it.key.clone());
+                it.vectors.iter().map(of).collect::<Vec<_>>()
+            };
+            assert_eq!((slices(&it), &it.captions), (slices(&expected), &expected.captions));
+            found.push(it.next);
+            Ok(())
+        })
+        .unwrap();
+        found
+    }
+
+    /// A work file of three blocks, and where each begins or ends.
+    fn written(output: &Path) -> (Vec<u8>, Vec<usize>) {
+        let mut work = open(output, "a").unwrap();
+        assert!(replay(&mut work).is_empty());
+        let path = work.path.clone();
+        let length = || fs::read(&path).unwrap().len();
+        let mut ends = vec![length()];
+        for n in [2, 0, 3] {
+            work.append(&block(n), Duration::ZERO).unwrap();
+            ends.push(length());
+        }
+        drop(work);
+        (fs::read(path).unwrap(), ends)
+    }
+
+    #[test]
+    fn whole_blocks_survive_a_cut_or_an_altered_byte_and_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.lidx");
+        let (whole, ends) = written(&output);
+        let path = WorkFile::path(&output);
+        let names = ["x:2", "x:0", "x:3"];
+        for at in 0..whole.len() {
+            let n_whole = ends[1..].iter().filter(|it| **it <= at).count();
+            let mut altered = whole.clone();
+            altered[at] ^= 1 << (at % 8);
+            for (bytes, is_begun) in [(&whole[..at], true), (&altered[..], MAGIC.len() <= at)] {
+                fs::write(&path, bytes).unwrap();
+                if !is_begun {
+                    assert!(open(&output, "a").is_err(), "{at}");
+                    continue;
+                }
+                let mut work = open(&output, "a").unwrap();
+                assert_eq!(replay(&mut work), names[..n_whole], "{at}");
+                work.append(&block(1), Duration::ZERO).unwrap();
+                drop(work);
+                let mut work = open(&output, "a").unwrap();
+                assert_eq!(replay(&mut work), [&names[..n_whole], &["x:1"]].concat(), "{at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_without_blocks_goes_and_one_of_other_inputs_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("x.lidx");
+        let path = WorkFile::path(&output);
+        let mut work = open(&output, "a").unwrap();
+        let second = open(&output, "a").err().unwrap().to_string();
+        assert!(second.contains("another build"), "{second}");
+        replay(&mut work);
+        drop(work);
+        assert!(!path.exists());
+        written(&output);
+        let error = open(&output, "b").err().unwrap().to_string();
+        assert!(error.contains("source: then a, now b") && error.contains("--restart"), "{error}");
+        assert_eq!(replay(&mut open(&output, "a").unwrap()).len(), 3);
+        let mut work = WorkFile::open(&output, &inputs("b"), true, 2, true).unwrap();
+        assert!(replay(&mut work).is_empty());
+        work.remove().unwrap();
+        assert!(!path.exists());
+    }
 }
