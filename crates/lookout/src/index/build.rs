@@ -86,16 +86,17 @@ pub(super) fn run(args: &IndexBuildArgs) -> anyhow::Result<()> {
     }
 
     let n_entries = builder.n_entries();
-    let what = match SearchMethod::for_entries(n_entries, needs.own_keys) {
-        SearchMethod::Exhaustive => "entries written",
-        SearchMethod::Graph => "entries in the graph",
-    };
-    let meter = Mutex::new(Meter::start(what));
+    let is_graph = SearchMethod::for_entries(n_entries, needs.own_keys) == SearchMethod::Graph;
+    let meter = is_graph.then(|| Mutex::new(Meter::start("entries in the graph")));
     builder.write(output, &|done, total| {
-        let (done, total) = (done as u64, total as u64);
-        meter.lock().unwrap_or_else(PoisonError::into_inner).tick(done, total, done);
+        if let Some(meter) = &meter {
+            let (done, total) = (done as u64, total as u64);
+            meter.lock().unwrap_or_else(PoisonError::into_inner).tick(done, total, done);
+        }
     })?;
-    meter.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    if let Some(meter) = meter {
+        meter.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
+    }
     work.remove()?;
 
     let info = Index::open(output)?.info();

@@ -33,7 +33,8 @@ pub(super) fn nothing(source: &Path, tally: &Tally) -> String {
     let n_refused: u64 = tally.refused().values().sum();
     let first = tally.first().first();
     format!(
-        "{} has no usable caption in {} row(s){}{}",
+        "{} has no usable caption in {} row(s){}{}; `lookout index build --help` says what a source \
+         must be",
         source.display(),
         tally.n_bad() + n_refused,
         if 0 < n_refused {
