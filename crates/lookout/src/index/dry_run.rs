@@ -118,7 +118,7 @@ pub(super) fn run(args: &IndexBuildArgs) -> anyhow::Result<()> {
          found by         {keys}\n\
          to be encoded    {towers}\n\
          search           {method}\n\
-         disk             {} at most, and {} while building\n\
+         disk             {} at most; while building, {} more for the work file\n\
          memory           {} while building, {besides}\n\
          memory           {} while searching, besides pages of the file that the system may take back",
         bundle.space(),
