@@ -13,6 +13,7 @@ mod hub;
 mod import;
 mod index;
 mod reload;
+mod sources;
 mod support;
 mod teach;
 mod xmore;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes tests/oracle/sources: small files as numpy, pyarrow, tarfile and json write them, which the
-tests of lookout-sources read.
+tests of lookout-sources and of `lookout index build` read.
 
     python3 -m venv venv && venv/bin/pip install numpy pyarrow
     venv/bin/python tests/oracle/sources.py            # from the repository's root
@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 FOLDER = Path(__file__).resolve().parent / "sources"
 DIMENSION = 4
+# Of the starter model's embeddings; these are none of its.
+STARTER_DIMENSION = 384
 # Not pictures: what decodes them is another crate.
 PICTURE = b"\xff\xd8 picture %d \xff\xd9"
 
@@ -89,6 +91,19 @@ def embeddings() -> None:
     np.save(refused / "object.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
 
 
+def starter() -> None:
+    def wide(begin, end, of, dtype):
+        rows = [[(row * 37 + (column * column + 1) * (of + 3) * (row + 2)) % 97 - 48
+                 for column in range(STARTER_DIMENSION)] for row in range(begin, end)]
+        return np.array(rows, dtype=dtype)
+
+    folder = FOLDER / "starter"
+    for number, begin, end in [(0, 0, 7), (1, 7, 12)]:
+        npy(folder / f"img_emb/img_emb_{number}.npy", wide(begin, end, 0, "<f2"), (1, 0))
+        npy(folder / f"text_emb/text_emb_{number}.npy", wide(begin, end, 5, "<f4"), (1, 0))
+        metadata(folder / f"metadata/metadata_{number}.parquet", begin, end)
+
+
 def shard(path: Path, members: list, form) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=form) as tar:
@@ -140,6 +155,7 @@ def coco() -> None:
 def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     embeddings()
+    starter()
     webdataset()
     coco()
     versions = f"numpy {np.__version__}, pyarrow {pa.__version__}"

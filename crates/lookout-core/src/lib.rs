@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod caption;
 mod classes;
 mod classify;
 mod decision;
@@ -22,6 +23,7 @@ mod retrieval;
 mod stop;
 mod taught;
 
+pub use caption::MAX_CAPTION_CHARS;
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
 pub use classify::{
     ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitBias, LogitScale, Scales,

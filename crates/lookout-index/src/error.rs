@@ -1,4 +1,4 @@
-//! What can go wrong with an index file, its building and its source.
+//! What can go wrong with an index file and its building.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use lookout_core::{Disposition, EmbeddingError};
 use crate::format::{FORMAT_VERSION, MAX_DIMENSION, MAX_ENTRIES, MAX_SPACE_BYTES, Section};
 use crate::taught::{MAX_KEYS, MAX_LESSONS};
 
-/// An index, a caption file or a query is unusable.
+/// An index, what it is to be built of, or a query is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The system refuses to read a file.
@@ -233,27 +233,6 @@ pub enum IndexError {
     #[error("an index holds at most {MAX_ENTRIES} entries and 4 GiB of captions; split the input")]
     TooManyEntries,
 
-    /// A caption file has no usable row.
-    #[error(
-        "{path} has no usable caption in {n_rows} row(s){}; it must be a table with tab-separated \
-         columns, one of them headed `caption`, or one caption a line",
-        first.as_ref().map(|it| format!(", the first faulty one being {it}")).unwrap_or_default()
-    )]
-    NoCaptions {
-        /// The file.
-        path: PathBuf,
-        /// Rows that are not blank, without the header.
-        n_rows: u64,
-        /// The first faulty row.
-        first: Option<crate::SkippedRow>,
-    },
-    /// A caption file has more rows than an index holds.
-    #[error("{path} has more than {MAX_ENTRIES} captions or 4 GiB of them; split it")]
-    TooManyCaptions {
-        /// The file.
-        path: PathBuf,
-    },
-
     /// The file does not begin as lessons do.
     #[error("{path} holds no lessons; `lookout teach` makes such a file")]
     NotTaught {
@@ -360,9 +339,7 @@ impl IndexError {
             | Self::TaughtDamaged { .. }
             | Self::TaughtFull { .. }
             | Self::NoSuchLesson { .. }
-            | Self::Keys { .. }
-            | Self::NoCaptions { .. }
-            | Self::TooManyCaptions { .. } => Disposition::Fatal,
+            | Self::Keys { .. } => Disposition::Fatal,
         }
     }
 }

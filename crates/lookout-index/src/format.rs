@@ -8,13 +8,11 @@ use crate::{IndexError, sketch};
 /// The version written, and the only one read.
 pub(crate) const FORMAT_VERSION: u32 = 2;
 /// Most entries of an index.
-pub(crate) const MAX_ENTRIES: usize = 10_000_000;
+pub const MAX_ENTRIES: usize = 10_000_000;
 /// Most dimensions of an embedding; keeps integer dot products within an `i32`.
 pub(crate) const MAX_DIMENSION: usize = 4096;
 /// Most bytes of an embedding space id.
 pub(crate) const MAX_SPACE_BYTES: usize = 64;
-/// Most characters of a caption.
-pub(crate) const MAX_TEXT_CHARS: usize = 1000;
 /// Bytes of a vector's scale.
 pub(crate) const SCALE_BYTES: usize = 4;
 

@@ -1,5 +1,6 @@
 //! An index file, open for searching.
 
+use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 use lookout_core::{Candidate, CaptionSearch, Embedding, EmbeddingError, PortError};
 use memmap2::Mmap;
 
-use crate::captions::open_regular;
 use crate::format::{FORMAT_VERSION, HEADER_BYTES, Header, Section, check_sum, malformed, u32_at};
 use crate::graph::{self, Graph};
 use crate::kernel::Kernel;
@@ -308,6 +308,16 @@ impl CaptionSearch for Index {
 /// Results a graph search keeps.
 fn ef(n_candidates: usize) -> usize {
     n_candidates.saturating_add(SLACK)
+}
+
+/// Opens a file, refusing what could block or never end.
+pub(crate) fn open_regular(path: &Path) -> Result<File, IndexError> {
+    let io_error = |source| IndexError::Read { path: path.to_path_buf(), source };
+    // Asked before opening: opening a pipe waits for a writer.
+    if !path.metadata().map_err(io_error)?.is_file() {
+        return Err(IndexError::NotAFile { path: path.to_path_buf() });
+    }
+    File::open(path).map_err(io_error)
 }
 
 fn verify_section(

@@ -26,9 +26,9 @@ mod text;
 mod vectors;
 
 pub use build::{IndexBuilder, SearchMethod};
-pub use captions::{CaptionFault, Captions, SkippedRow, check_caption, read_captions};
+pub use captions::{CaptionFault, check_caption};
 pub use error::IndexError;
 pub use estimate::Estimate;
-pub use format::Section;
+pub use format::{MAX_ENTRIES, Section};
 pub use index::{DEFAULT_CANDIDATES, Hit, Index, IndexInfo};
 pub use taught::{Lesson, Lessons, MAX_KEYS, MAX_LESSONS, TaughtWriter, taught_path};

@@ -1,9 +1,9 @@
 //! What every source does to a caption.
 
+use lookout_core::MAX_CAPTION_CHARS;
+
 use crate::Fault;
 
-/// Most characters of a caption; an index stores no longer ones.
-pub const MAX_CAPTION_CHARS: usize = 1000;
 /// Most bytes of a file, or of a stored value, that is looked at as a caption.
 pub(crate) const MAX_CAPTION_BYTES: usize = 64 * 1024;
 

@@ -221,4 +221,8 @@ impl Reader for Coco {
     fn gives(&self) -> Gives {
         Gives::Pictures
     }
+
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        Box::new(std::iter::once(self.path.clone()))
+    }
 }

@@ -39,6 +39,7 @@ struct Part {
 pub(crate) struct Embeddings {
     shards: Vec<Shard>,
     gives: Gives,
+    dimension: usize,
     next: usize,
     /// The row that the next shard is opened at.
     begin: u64,
@@ -99,7 +100,7 @@ impl Embeddings {
             if shard.text.is_some() != has_text {
                 return Err(missing(number, &TEXT));
             }
-            let rows = shard.check(&mut dimension)?;
+            let rows = shard.files(&mut dimension)?.captions.n_rows();
             if shards.len() == MAX_SHARDS {
                 let (path, limit) = (folder.to_path_buf(), MAX_SHARDS);
                 return Err(SourceError::TooMany { path, limit, what: "shards" });
@@ -109,12 +110,9 @@ impl Embeddings {
         if let Some(number) = image.keys().chain(text.keys()).min() {
             return Err(missing(*number, &METADATA));
         }
-        let gives = Gives::Embeddings {
-            dimension: dimension.unwrap_or_default(),
-            image: has_image,
-            caption: has_text,
-        };
-        Ok(Self { shards, gives, next: 0, begin: 0, open: None, n_rows: 0 })
+        let dimension = dimension.unwrap_or_default();
+        let gives = Gives::Embeddings { dimension, image: has_image, caption: has_text };
+        Ok(Self { shards, gives, dimension, next: 0, begin: 0, open: None, n_rows: 0 })
     }
 }
 
@@ -143,17 +141,19 @@ impl Part {
 }
 
 impl Shard {
-    /// Number of rows. Errs when its files disagree.
-    fn check(&self, dimension: &mut Option<usize>) -> Result<u64, SourceError> {
-        let expected = Captions::open(&self.metadata)?.n_rows();
-        for path in [&self.image, &self.text].into_iter().flatten() {
+    /// Opens its files. Errs when they disagree with each other, or with the dimension that is
+    /// known, and notes that.
+    fn files(&self, dimension: &mut Option<usize>) -> Result<Open, SourceError> {
+        let captions = Captions::open(&self.metadata)?;
+        let mut table = |path: &Option<PathBuf>| -> Result<Option<Npy>, SourceError> {
+            let Some(path) = path else { return Ok(None) };
             let npy = Npy::open(path)?;
-            if npy.n_rows() != expected {
+            if npy.n_rows() != captions.n_rows() {
                 return Err(SourceError::Counts {
                     path: path.clone(),
                     got: npy.n_rows(),
                     other: self.metadata.clone(),
-                    expected,
+                    expected: captions.n_rows(),
                 });
             }
             let expected = *dimension.get_or_insert(npy.dimension());
@@ -161,31 +161,31 @@ impl Shard {
                 let (path, got) = (path.clone(), npy.dimension());
                 return Err(SourceError::Dimension { path, got, expected });
             }
-        }
-        Ok(expected)
-    }
-
-    fn open(&self, row: u64) -> Result<Open, String> {
-        let chain = |error: SourceError| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
-        // The files may have been altered since they were checked.
-        let mut dimension = None;
-        let rows = self.check(&mut dimension).map_err(chain)?;
-        if rows != self.rows {
-            return Err(format!("it has {rows} rows now, it had {}", self.rows));
-        }
-        let mut captions = Captions::open(&self.metadata).map_err(chain)?;
-        captions.skip(row)?;
-        let open = |path: &Option<PathBuf>| -> Result<Option<Npy>, String> {
-            let Some(path) = path else { return Ok(None) };
-            let mut npy = Npy::open(path).map_err(chain)?;
-            npy.seek(row).map_err(|it| format!("{}: {it}", path.display()))?;
             Ok(Some(npy))
         };
-        let (image, text) = (open(&self.image)?, open(&self.text)?);
-        Ok(Open { row, captions, image, text })
+        let (image, text) = (table(&self.image)?, table(&self.text)?);
+        Ok(Open { row: 0, captions, image, text })
+    }
+
+    /// Opens it at a row. The files may have been altered since they were checked.
+    fn open(&self, row: u64, dimension: usize) -> Result<Open, String> {
+        let mut open = self.files(&mut Some(dimension)).map_err(|error| {
+            match std::error::Error::source(&error) {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            }
+        })?;
+        let n_rows = open.captions.n_rows();
+        if n_rows != self.rows {
+            return Err(format!("it has {n_rows} rows now, it had {}", self.rows));
+        }
+        open.captions.skip(row)?;
+        for (npy, path) in [(&mut open.image, &self.image), (&mut open.text, &self.text)] {
+            if let (Some(npy), Some(path)) = (npy, path) {
+                npy.seek(row).map_err(|it| format!("{}: {it}", path.display()))?;
+            }
+        }
+        Ok(Open { row, ..open })
     }
 }
 
@@ -227,7 +227,7 @@ impl Reader for Embeddings {
                 continue;
             }
             let position = Position { shard: shard.name.clone(), row };
-            let opened = self.open.take().map_or_else(|| shard.open(row), Ok);
+            let opened = self.open.take().map_or_else(|| shard.open(row, self.dimension), Ok);
             let read = opened.and_then(|mut open| Ok((open.read(shard)?, open)));
             self.n_rows += 1;
             return Some(match read {
@@ -268,5 +268,13 @@ impl Reader for Embeddings {
 
     fn gives(&self) -> Gives {
         self.gives
+    }
+
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        let files = |it: &Shard| {
+            let parts = [Some(&it.metadata), it.image.as_ref(), it.text.as_ref()];
+            parts.map(Option::<&PathBuf>::cloned).into_iter().flatten()
+        };
+        Box::new(self.shards.iter().flat_map(files))
     }
 }

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use lookout_core::{Embedding, EmbeddingError};
+use lookout_core::{Embedding, EmbeddingError, MAX_CAPTION_CHARS};
 
 use crate::SourceError;
-use crate::caption::MAX_CAPTION_CHARS;
 
 /// One row of a source.
 pub type Row = Result<Entry, BadRow>;
@@ -18,7 +17,7 @@ pub type Row = Result<Entry, BadRow>;
 pub struct Position {
     /// The file: its name, below the source's folder where that has subfolders.
     pub shard: String,
-    /// The number of rows before it in that file.
+    /// The number of rows before it in that file; in a table, its line, from 1.
     pub row: u64,
 }
 
@@ -62,6 +61,8 @@ pub struct Entry {
 /// What a row has besides its caption.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// Nothing.
+    Nothing,
     /// A picture, neither decoded nor looked at. Captions of one picture follow each other and
     /// have equal [`Picture`]s, so that it can be encoded once.
     Picture(Picture),
@@ -109,6 +110,8 @@ pub enum Fault {
     CaptionNotUtf8,
     /// The caption has a control character, which could steer a terminal.
     CaptionControl,
+    /// The caption equals an earlier one but for upper case.
+    Repeated,
     /// There is no picture.
     NoPicture,
     /// There are several pictures for one caption.
@@ -148,6 +151,11 @@ pub enum Fault {
         /// The reason.
         source: EmbeddingError,
     },
+    /// What the caller found out, as that a picture cannot be decoded.
+    Unusable {
+        /// The reason.
+        reason: String,
+    },
     /// The shard is damaged from here on; its other rows are left out.
     Damaged {
         /// What is wrong.
@@ -176,6 +184,7 @@ impl fmt::Display for Fault {
             }
             Self::CaptionNotUtf8 => write!(f, "the caption is not UTF-8"),
             Self::CaptionControl => write!(f, "the caption has a control character"),
+            Self::Repeated => write!(f, "repeats an earlier one"),
             Self::NoPicture => write!(f, "has no picture"),
             Self::ManyPictures => write!(f, "has several pictures"),
             Self::Name => write!(f, "the name is not UTF-8 or has a control character"),
@@ -186,6 +195,7 @@ impl fmt::Display for Fault {
             Self::Json { place, reason } => write!(f, "{place}: {reason}"),
             Self::UnknownImage { id } => write!(f, "image_id {id} is not among `images`"),
             Self::Vector { file, source } => write!(f, "{file}: {source}"),
+            Self::Unusable { reason } => write!(f, "{reason}"),
             Self::Damaged { reason, lost: Some(lost) } => {
                 write!(f, "{reason}; {lost} row(s) from here on are left out")
             }

@@ -25,6 +25,22 @@ pub enum SourceError {
         /// What belongs there.
         expected: &'static str,
     },
+    /// What a path is cannot be told.
+    #[error(
+        "{path}: cannot tell what this is: {problem}; say which of tsv, pairs, coco, webdataset and embeddings it is"
+    )]
+    Kind {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        problem: &'static str,
+    },
+    /// There is no such kind of source.
+    #[error("a source must be tsv, pairs, coco, webdataset or embeddings, got {got:?}")]
+    KindName {
+        /// What was asked for.
+        got: String,
+    },
     /// A folder has nothing that could be read.
     #[error("{path} holds no {expected}")]
     Nothing {
@@ -186,6 +202,8 @@ impl SourceError {
         match self {
             Self::Read { .. }
             | Self::WrongKind { .. }
+            | Self::Kind { .. }
+            | Self::KindName { .. }
             | Self::Nothing { .. }
             | Self::TooMany { .. }
             | Self::TooDeep { .. }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::RangeInclusive;
 
+use lookout_core::MAX_CAPTION_CHARS;
 use whatlang::Lang;
 
-use crate::caption::MAX_CAPTION_CHARS;
 use crate::words::normalize;
 use crate::{SourceError, WordList};
 

@@ -112,6 +112,14 @@ impl Reader for Folder {
     fn gives(&self) -> Gives {
         Gives::Pictures
     }
+
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        let files = |it: &PathBuf| {
+            let picture = self.folder.join(it);
+            [picture.with_extension("txt"), picture]
+        };
+        Box::new(self.pictures.iter().flat_map(files))
+    }
 }
 
 fn list(

@@ -1,5 +1,5 @@
-//! What a caption index is built of, read row by row: pictures with captions in a folder, COCO
-//! captions, WebDataset shards, and precomputed embeddings as clip-retrieval writes them.
+//! What a caption index is built of, read row by row: captions in a table, pictures with captions
+//! in a folder, COCO captions, WebDataset shards, and precomputed embeddings as clip-retrieval writes them.
 //!
 //! [`Source::open`] checks what can be checked beforehand, so that a build fails in its first
 //! seconds or not at all; from then on a [`Source`] is an iterator in which a row that cannot be
@@ -24,6 +24,7 @@ mod files;
 mod filter;
 mod folder;
 mod json;
+mod kind;
 mod npy;
 mod page_header;
 mod parquet;
@@ -32,13 +33,14 @@ mod tally;
 mod tar;
 #[cfg(test)]
 mod tests;
+mod tsv;
 mod webdataset;
 mod words;
 
-pub use caption::MAX_CAPTION_CHARS;
 pub use entry::{BadRow, Content, Entry, Fault, Picture, Position, Row};
 pub use error::SourceError;
 pub use filter::{FilterOptions, Filters, MAX_REMEMBERED, Refusal, Unsure};
+pub use kind::Kind;
 pub use source::{Gives, Progress, Source, Spec, Unit};
 pub use tally::Tally;
 pub use words::WordList;

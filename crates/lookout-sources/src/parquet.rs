@@ -31,8 +31,10 @@ const MAGIC: &[u8; 4] = b"PAR1";
 /// A footer of ten columns and a hundred row groups has some 100 kB.
 const MAX_FOOTER_BYTES: u32 = 1 << 20;
 /// The crate reads nested columns by recursion, and a footer could nest them as deeply as it has
-/// bytes for. Only what is used of this becomes memory.
-const FOOTER_STACK_BYTES: usize = 1 << 30;
+/// bytes for: so much stack for each of its bytes, and to begin with. 1 GiB for the largest footer, of
+/// which only what is used becomes memory.
+const STACK_BYTES_PER_BYTE: usize = 1 << 10;
+const STACK_BYTES: usize = 512 << 10;
 /// Rows that are decoded at once.
 const BATCH: usize = 256;
 
@@ -55,11 +57,12 @@ impl Captions {
         let (file, length) = open(path)?;
         let wrong = |problem: String| SourceError::Parquet { path: path.to_path_buf(), problem };
         let footer = footer(&file, length).map_err(wrong)?;
+        let stack_bytes = STACK_BYTES + footer.len() * STACK_BYTES_PER_BYTE;
         let decoder = move || groups(&footer);
         // A panic ends in `join`.
         let decoded = thread::Builder::new()
             .name("parquet-footer".to_owned())
-            .stack_size(FOOTER_STACK_BYTES)
+            .stack_size(stack_bytes)
             .spawn(decoder)
             .map_err(|source| SourceError::Read { path: path.to_path_buf(), source })?
             .join();

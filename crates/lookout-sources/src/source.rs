@@ -7,11 +7,16 @@ use crate::coco::Coco;
 use crate::embeddings::Embeddings;
 use crate::entry::{Position, Row};
 use crate::folder::Folder;
+use crate::tsv::Tsv;
 use crate::webdataset::WebDataset;
 
 /// What to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spec {
+    /// A table with tab-separated columns, one of them headed `caption`, or a caption a line. A
+    /// caption that repeats an earlier one, upper case aside, is a bad row. In memory: some 16
+    /// bytes for each caption.
+    Tsv(PathBuf),
     /// A folder, with the folders in it, of pictures `NAME.jpg` (or bmp, gif, jpeg, png, webp)
     /// with their captions in `NAME.txt`, one a line. In memory: the paths of the pictures.
     Folder(PathBuf),
@@ -35,6 +40,8 @@ pub enum Spec {
 /// What the entries of a source have besides captions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gives {
+    /// Nothing; the captions' embeddings are to be computed.
+    Captions,
     /// Pictures; both embeddings are to be computed.
     Pictures,
     /// Embeddings; the one that is not there is to be computed, or done without.
@@ -78,6 +85,8 @@ pub(crate) trait Reader: Send {
     fn resume(&mut self, row: u64, shard: &str) -> Result<(), &'static str>;
     fn progress(&self) -> Progress;
     fn gives(&self) -> Gives;
+    /// The files that rows are read from.
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_>;
 }
 
 /// An open source. The same files give the same rows in the same order.
@@ -88,6 +97,7 @@ impl Source {
     /// of what comes later, a shard that is damaged inside costs its rest and no more.
     pub fn open(spec: &Spec) -> Result<Self, SourceError> {
         Ok(Self(match spec {
+            Spec::Tsv(path) => Box::new(Tsv::open(path)?),
             Spec::Folder(path) => Box::new(Folder::open(path)?),
             Spec::Coco { annotations, pictures } => Box::new(Coco::open(annotations, pictures)?),
             Spec::WebDataset(path) => Box::new(WebDataset::open(path)?),
@@ -107,6 +117,12 @@ impl Source {
     /// How far the reading is.
     pub fn progress(&self) -> Progress {
         self.0.progress()
+    }
+
+    /// The files that rows are read from, in an order of their own: pictures and captions of a
+    /// folder, shards, annotations without the pictures that they name. Some need not exist.
+    pub fn inputs(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.0.inputs()
     }
 
     /// What the entries have.

@@ -4,6 +4,7 @@
 mod damage;
 mod reading;
 mod refused;
+mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,13 @@ fn coco(folder: &Path) -> Spec {
     Spec::Coco { annotations: folder.join("captions.json"), pictures: folder.to_path_buf() }
 }
 
+fn tsv(contents: &[u8]) -> (TempDir, Spec) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("captions.tsv");
+    fs::write(&path, contents).unwrap();
+    (folder, Spec::Tsv(path))
+}
+
 /// Every kind of source, with where its files are.
 fn all() -> Vec<(TempDir, Spec)> {
     type Kind = fn(PathBuf) -> Spec;
@@ -82,6 +90,7 @@ fn all() -> Vec<(TempDir, Spec)> {
     let folder = pictures();
     let spec = Spec::Folder(folder.path().to_path_buf());
     all.push((folder, spec));
+    all.push(tsv(b"id\tcaption\n1\ta cat\n2\n\n3\tA CAT\n4\ta dog\tx\r\n5\ta \xff\n6\ta bus"));
     all
 }
 
@@ -92,6 +101,7 @@ fn line(row: &Row, folder: &Path) -> String {
         Err(bad) => return bad.to_string().replace(&*folder.to_string_lossy(), "FOLDER"),
     };
     let content = match content {
+        Content::Nothing => "-".to_owned(),
         Content::Picture(Picture::File(path)) => {
             path.strip_prefix(folder).unwrap().display().to_string()
         }
@@ -113,7 +123,7 @@ fn drain(source: &mut Source) -> (Vec<Row>, Tally) {
     let mut before = source.progress();
     for row in source.by_ref() {
         if let Err(bad) = &row {
-            tally.leave_out(bad.clone());
+            tally.leave_out(bad);
         }
         rows.push(row);
         assert!(rows.len() < 10_000, "a small source must end");

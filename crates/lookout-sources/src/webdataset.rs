@@ -239,6 +239,10 @@ impl Reader for WebDataset {
     fn gives(&self) -> Gives {
         Gives::Pictures
     }
+
+    fn inputs(&self) -> Box<dyn Iterator<Item = PathBuf> + '_> {
+        Box::new(self.shards.iter().map(|it| it.path.clone()))
+    }
 }
 
 /// Key and ending of a member's name; `None` for hidden files and what has no ending.

@@ -131,6 +131,14 @@ fn open_lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Option<Lessons>>
     Ok(Some(lessons))
 }
 
+/// The lessons of a file, which must be there.
+pub(crate) fn lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Lessons> {
+    if !path.exists() {
+        bail!("{} does not exist; `lookout teach` makes such a file", path.display());
+    }
+    Ok(Lessons::open(path, bundle.space(), bundle.dimension(), reach(bundle)?)?)
+}
+
 /// How far lessons reach with a model, by its sample pictures.
 pub(crate) fn reach(bundle: &Bundle) -> anyhow::Result<Reach> {
     let golden = Golden::open(bundle)?;

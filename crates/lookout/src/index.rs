@@ -1,14 +1,18 @@
 //! `lookout index build`, `info` and `search`.
 
-use std::path::Path;
+mod build;
+mod dry_run;
+mod encode;
+mod inputs;
+mod meter;
+mod report;
+mod source;
+mod work;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use lookout_core::Embedding;
-use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, TextTower};
-use lookout_index::{
-    CaptionFault, Index, IndexBuilder, IndexError, IndexInfo, Section, SkippedRow, read_captions,
-};
+use lookout_encoder::{Bundle, ImageTower};
+use lookout_index::{Index, IndexInfo, SearchMethod, Section};
 use serde::Serialize;
 
 use crate::cli::{IndexBuildArgs, IndexInfoArgs, IndexSearchArgs};
@@ -16,111 +20,17 @@ use crate::failure::Failure;
 use crate::{assets, engine, output};
 
 pub(crate) fn build(args: &IndexBuildArgs) -> Result<(), Failure> {
-    Ok(build_index(args)?)
-}
-
-fn build_index(args: &IndexBuildArgs) -> anyhow::Result<()> {
-    // What can be known to fail is found before the minutes of work.
-    check_replaceable(&args.output)?;
-    let folder = args.output.parent().filter(|it| !it.as_os_str().is_empty());
-    if !folder.unwrap_or(Path::new(".")).is_dir() {
-        bail!("{}: the folder of the output does not exist", args.output.display());
-    }
-    IndexBuilder::check_output(&args.output)?;
-    let mut captions = read_captions(&args.captions)?;
-    let bundle = Bundle::open(&assets::model_dir(args.model.model.as_deref())?)?;
-    let runtime = engine::open(args.device.device)?;
-    let batch = args.batch.map_or_else(|| runtime.batch(), usize::from);
-    let mut tower = TextTower::load_on(&bundle, &runtime, batch).with_context(|| {
-        format!("for batches of {batch}; a model that takes one text at a time needs --batch 1")
-    })?;
-    for check in Golden::open(&bundle)?.check_texts(&mut tower, usize::MAX)? {
-        check.ensure()?;
-    }
-    let mut builder = IndexBuilder::new(bundle.space(), bundle.dimension())?;
-
-    let texts = std::mem::take(&mut captions.texts);
-    let lines = std::mem::take(&mut captions.lines);
-    let embedding = bar("embedding captions", texts.len());
-    for (texts, lines) in texts.chunks(batch).zip(lines.chunks(batch)) {
-        let mut rows: Vec<(&str, u64)> =
-            texts.iter().map(String::as_str).zip(lines.iter().copied()).collect();
-        let vectors = encode(&mut tower, &mut rows, &mut |line| {
-            captions.leave_out(SkippedRow { line, fault: CaptionFault::NoTokens });
-        })?;
-        for ((text, _), vector) in rows.iter().zip(&vectors) {
-            builder.push(text, vector, None)?;
-        }
-        embedding.inc(texts.len() as u64);
-    }
-    embedding.finish();
-    drop(tower);
-    if builder.n_entries() == 0 {
-        let (path, first) = (args.captions.clone(), captions.skipped.first().copied());
-        bail!(IndexError::NoCaptions { path, n_rows: captions.n_skipped, first });
-    }
-
-    let graph = bar("building the graph", builder.n_entries());
-    builder.write(&args.output, &|done, _| graph.set_position(done as u64))?;
-    graph.finish();
-
-    if 0 < captions.n_skipped {
-        let (path, n) = (args.captions.display(), captions.n_skipped);
-        output::complain(&format!("{path}: {n} rows left out:"));
-        for row in &captions.skipped {
-            output::complain(&format!("    {row}"));
-        }
-    }
-    let info = Index::open(&args.output)?.info();
-    output::line(format!(
-        "{}: {} captions, {}",
-        args.output.display(),
-        info.n_entries,
-        size(info.file_bytes),
-    ))
-}
-
-/// The embeddings of `rows`, captions with their lines. Those without a token leave `rows`, and
-/// `leave_out` is told their lines.
-fn encode(
-    tower: &mut TextTower,
-    rows: &mut Vec<(&str, u64)>,
-    leave_out: &mut dyn FnMut(u64),
-) -> anyhow::Result<Vec<Embedding>> {
-    loop {
-        let texts: Vec<&str> = rows.iter().map(|it| it.0).collect();
-        // All are made tokens before the model runs, so what is repeated is little.
-        let error = match tower.encode_texts(&texts) {
-            Ok(vectors) => return Ok(vectors),
-            Err(error) => error,
-        };
-        let place = match &error {
-            EncoderError::EmptyText { text } => texts.iter().position(|it| it == text),
-            _ => None,
-        };
-        let Some(place) = place else {
-            return Err(error).with_context(|| format!("captions {texts:?}"));
-        };
-        leave_out(rows.remove(place).1);
-    }
-}
-
-/// Only an index may be replaced: not the captions by a slip, and nothing that is no file.
-fn check_replaceable(output: &Path) -> anyhow::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(output) else { return Ok(()) };
-    let other = match Index::open(output) {
-        _ if !metadata.is_file() => "no regular file",
-        Err(IndexError::NotAnIndex { .. }) => "no caption index",
-        // A damaged one may be replaced by a whole one.
-        Ok(_) | Err(_) => return Ok(()),
-    };
-    bail!("{}: something stands there that is {other}; choose another output", output.display())
+    Ok(if args.dry_run { dry_run::run(args) } else { build::run(args) }?)
 }
 
 /// A bar with rate and time left on standard error; silent where that is no terminal.
 pub(crate) fn bar(what: &'static str, n: usize) -> ProgressBar {
-    let template = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left";
-    // The template is a constant, so the default is never used.
+    let template = if what.is_empty() {
+        "{msg} {wide_bar} {percent} % {eta} left"
+    } else {
+        "{msg} {wide_bar} {pos}/{len} {per_sec} {eta} left"
+    };
+    // Templates are constants, so the default is never used.
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(n as u64).with_style(style).with_message(what)
@@ -134,6 +44,8 @@ struct InfoLine<'a> {
     dimension: usize,
     entries: usize,
     own_keys: bool,
+    method: &'static str,
+    kernel: &'static str,
     ef_construction: usize,
     ef_search: usize,
     input_sha256: &'a str,
@@ -157,6 +69,8 @@ pub(crate) fn info(args: &IndexInfoArgs) -> Result<(), Failure> {
             dimension: info.dimension,
             entries: info.n_entries,
             own_keys: info.own_keys,
+            method: method_name(info.method),
+            kernel: info.kernel,
             ef_construction: info.ef_construction,
             ef_search: info.ef_search,
             input_sha256: &info.input_hash,
@@ -170,22 +84,29 @@ pub(crate) fn info(args: &IndexInfoArgs) -> Result<(), Failure> {
 }
 
 fn describe(path: &str, info: &IndexInfo) -> String {
-    let keys = if info.own_keys { "image embeddings" } else { "the captions' own vectors" };
+    let keys = if info.own_keys { "pictures" } else { "captions" };
+    let method = match info.method {
+        SearchMethod::Exhaustive => "exhaustive, through sketches of all keys".to_owned(),
+        SearchMethod::Graph => {
+            let (building, searching) = (info.ef_construction, info.ef_search);
+            format!("graph, with ef {building} at building and {searching} at searching")
+        }
+    };
     let mut text = format!(
         "{path}: whole and undamaged\n\
          format version   {}\n\
          embedding space  {}, {} dimensions\n\
          captions         {}\n\
-         keys             {keys}\n\
-         ef               {} at building, {} at searching\n\
+         found by         {keys}\n\
+         search           {method}\n\
+         kernel           {}\n\
          input SHA-256    {}\n\
          size             {}",
         info.version,
         info.space,
         info.dimension,
         info.n_entries,
-        info.ef_construction,
-        info.ef_search,
+        info.kernel,
         info.input_hash,
         size(info.file_bytes),
     );
@@ -193,6 +114,14 @@ fn describe(path: &str, info: &IndexInfo) -> String {
         text += &format!("\n    {:15}{:>10}", section.to_string(), size(*bytes));
     }
     text
+}
+
+/// A way of searching in one word.
+fn method_name(method: SearchMethod) -> &'static str {
+    match method {
+        SearchMethod::Exhaustive => "exhaustive",
+        SearchMethod::Graph => "graph",
+    }
 }
 
 #[derive(Serialize)]
@@ -241,9 +170,13 @@ fn search_index(args: &IndexSearchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// In kB or MB, thousands and millions of bytes.
+/// In kB, MB or GB, powers of thousand bytes.
 pub(crate) fn size(bytes: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let bytes = bytes as f64;
-    if bytes < 1e6 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+    match bytes {
+        it if it < 1e6 => format!("{:.1} kB", it / 1e3),
+        it if it < 1e9 => format!("{:.1} MB", it / 1e6),
+        it => format!("{:.2} GB", it / 1e9),
+    }
 }

@@ -10,7 +10,7 @@ use super::record::{
     HEAD_BYTES, HEADER_BYTES, Head, Lesson, MAX_RECORD_BYTES, Record, check_header, decode,
 };
 use crate::IndexError;
-use crate::captions::open_regular;
+use crate::index::open_regular;
 
 /// A larger file is not read.
 pub(super) const MAX_FILE_BYTES: u64 = 256 << 20;

@@ -12,8 +12,9 @@ use super::read::{Contents, MAX_FILE_BYTES, read};
 use super::record::{Lesson, MAX_KEYS, MAX_RECORD_BYTES, Record, encode, header};
 use crate::IndexError;
 use crate::atomic::create_atomically;
-use crate::captions::{check_text, open_regular};
+use crate::captions::check_text;
 use crate::format::{MAX_DIMENSION, is_space_id};
+use crate::index::open_regular;
 
 /// How often a file may be replaced while it is being opened.
 const ATTEMPTS: usize = 8;

@@ -197,5 +197,5 @@ fn the_first_bad_rows_are_listed_and_all_are_counted() {
     }
     let (_, tally) = read(&Spec::Folder(folder.path().to_path_buf())).unwrap();
     assert_eq!((tally.n_bad(), tally.first().len()), (30, 20));
-    assert_eq!(tally.first()[19].position.to_string(), "19.jpg:0");
+    assert!(tally.first()[19].starts_with("19.jpg:0: cannot read 19.txt: "), "{:?}", tally.first());
 }
