@@ -170,3 +170,36 @@ fn what_cannot_be_taught_is_told_and_leaves_no_file() {
     of(&["--caption", "a cat", &bear]).failed(1, &["holds no lessons"]);
     assert_eq!(fs::read_to_string(&file).unwrap(), "my notes");
 }
+
+#[test]
+fn an_index_is_built_with_what_was_taught() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let (lessons, tsv, output) = (at("t"), at("c.tsv"), at("o.lidx"));
+    let bear = picture(BEAR);
+    fs::write(&tsv, "a cat\na dog\n").unwrap();
+    let build = |source: &str| {
+        run(&["index", "build", source, "--output", &output, "--with-taught", &lessons])
+    };
+    build(&tsv).failed(1, &["/t does not exist", "lookout teach"]);
+    let caption = "our bear Balthasar";
+    done(run(&["teach", "--taught", &lessons, "--caption", caption, &bear]));
+    assert!(done(build(&tsv)).stdout.contains("3 captions"));
+    assert!(
+        done(run(&["index", "search", "--index", &output, &picture(OTHER)]))
+            .stdout
+            .contains(caption)
+    );
+
+    // By its picture, in each of its views.
+    let pairs = dir.path().join("pairs");
+    fs::create_dir(&pairs).unwrap();
+    fs::copy(picture(OTHER), pairs.join("a.jpg")).unwrap();
+    fs::write(pairs.join("a.txt"), "something else\n").unwrap();
+    assert!(done(build(&pairs.display().to_string())).stdout.contains("6 captions"));
+    let search = ["index", "search", "--json", "-n", "6", "--index", &output, &bear];
+    let found = done(run(&search)).json().remove(0);
+    let found = found["found"].as_array().unwrap();
+    assert_eq!(found[0]["text"], caption);
+    assert!(0.999 < found[0]["key_similarity"].as_f64().unwrap(), "{found:?}");
+}
