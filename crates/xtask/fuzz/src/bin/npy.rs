@@ -18,8 +18,18 @@ const SEEDS: [&str; 8] = [
     "refused/one-dimension.npy",
 ];
 
+/// As they are, and one that declares more rows than there can be.
+fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds: Vec<_> = SEEDS.map(oracle).into();
+    let mut large = oracle(SEEDS[0]);
+    let shape = large.windows(6).position(|it| it == b"'shape").expect("it has a shape");
+    large[shape..][..36].copy_from_slice(b"'shape': (9223372036854775807, 4), }");
+    seeds.push(large);
+    seeds
+}
+
 fn set_up() {
-    begin(|| SEEDS.map(oracle).into());
+    begin(seeds);
     let valid = [
         ("metadata_0.parquet", "clip-retrieval/metadata/metadata_0.parquet"),
         ("img_emb_0.npy", "clip-retrieval/img_emb/img_emb_0.npy"),

@@ -10,8 +10,9 @@ use lookout_sources::Spec;
 const BLOCK: usize = 512;
 const CHECKSUM: usize = 148;
 const SIZE: usize = 124;
+const KIND: usize = 156;
 
-/// The shards up to their end marks, and their members one by one.
+/// The shards up to their end marks, their first members, and a size in an extension header.
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for name in ["webdataset/00000.tar", "webdataset/00001.tar"] {
@@ -22,6 +23,19 @@ fn seeds() -> Vec<Vec<u8>> {
         let part = &file[..end.min(4 * BLOCK)];
         seeds.push([&[1], part, &[0; BLOCK]].concat());
     }
+    let mut pax = vec![0; 6 * BLOCK];
+    put(&mut pax, 0, b"pax");
+    put(&mut pax, SIZE, b"00000000013");
+    put(&mut pax, KIND, b"x");
+    put(&mut pax, BLOCK, b"11 size=10\n");
+    put(&mut pax, 2 * BLOCK, b"a.txt");
+    put(&mut pax, 2 * BLOCK + SIZE, b"00000000000");
+    put(&mut pax, 2 * BLOCK + KIND, b"0");
+    put(&mut pax, 3 * BLOCK, b"some words");
+    let mut large = pax.clone();
+    put(&mut large, SIZE, b"00000000035");
+    put(&mut large, BLOCK, b"29 size=18446744073709551104\n");
+    seeds.extend([pax, large].map(|it| [&[1], &it[..]].concat()));
     seeds
 }
 

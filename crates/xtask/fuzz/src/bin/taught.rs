@@ -8,7 +8,7 @@ use fuzz::lesson_file::{DIMENSION, SPACE, axis, lessons, repair, seeds};
 use fuzz::{begin, check_error, folder};
 use libfuzzer_sys::fuzz_target;
 use lookout_core::{Embedding, Reach};
-use lookout_index::{IndexError, Lessons, MAX_LESSONS, TaughtWriter};
+use lookout_index::{IndexError, Lessons, MAX_KEYS, MAX_LESSONS, TaughtWriter};
 
 /// From the corners of a cube.
 fn reach() -> Reach {
@@ -46,6 +46,11 @@ fuzz_target!(init: begin(seeds), |input: &[u8]| {
     let n_torn = before.torn_bytes();
     let before = lessons(&before);
     assert_eq!(before, writer.lessons());
+    for it in &before {
+        assert!((1..=MAX_KEYS).contains(&it.keys.len()) && !it.caption.is_empty());
+        assert!(it.keys.iter().chain([&it.embedding]).all(|it| it.dimension() == DIMENSION));
+    }
+    assert!(before.is_sorted_by(|a, b| a.number < b.number));
     let number = match writer.teach("after", axis(1), vec![axis(0), axis(2)], Some(3)) {
         Ok(it) => it,
         Err(IndexError::TaughtFull { .. }) => {
