@@ -23,6 +23,7 @@ mod error;
 mod files;
 mod filter;
 mod folder;
+mod footer;
 mod json;
 mod kind;
 mod npy;

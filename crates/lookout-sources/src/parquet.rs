@@ -10,7 +10,9 @@ use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, LogicalType, Type};
@@ -23,6 +25,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use crate::caption::caption;
 use crate::files::open;
+use crate::footer;
 use crate::page_header::{self, MAX_HEADER_BYTES, MAX_PAGE_BYTES};
 use crate::{Fault, SourceError};
 
@@ -35,6 +38,9 @@ const MAX_FOOTER_BYTES: u32 = 1 << 20;
 /// which only what is used becomes memory.
 const STACK_BYTES_PER_BYTE: usize = 1 << 10;
 const STACK_BYTES: usize = 512 << 10;
+/// A footer takes milliseconds. The crate takes fields by their numbers and trusts their types, so it may
+/// see lists that [`footer::check`] takes for something else; what then takes longer is left to itself.
+const FOOTER_TIME: Duration = Duration::from_secs(5);
 /// Rows that are decoded at once.
 const BATCH: usize = 256;
 
@@ -56,17 +62,22 @@ impl Captions {
     pub(crate) fn open(path: &Path) -> Result<Self, SourceError> {
         let (file, length) = open(path)?;
         let wrong = |problem: String| SourceError::Parquet { path: path.to_path_buf(), problem };
-        let footer = footer(&file, length).map_err(wrong)?;
+        let footer = read_footer(&file, length).map_err(wrong)?;
         let stack_bytes = STACK_BYTES + footer.len() * STACK_BYTES_PER_BYTE;
-        let decoder = move || groups(&footer);
-        // A panic ends in `join`.
-        let decoded = thread::Builder::new()
+        let (sender, decoded) = mpsc::channel();
+        // After a panic nothing is sent.
+        thread::Builder::new()
             .name("parquet-footer".to_owned())
             .stack_size(stack_bytes)
-            .spawn(decoder)
-            .map_err(|source| SourceError::Read { path: path.to_path_buf(), source })?
-            .join();
-        let groups = decoded.unwrap_or_else(|_| Err(PANICKED.to_owned())).map_err(wrong)?;
+            .spawn(move || drop(sender.send(groups(&footer))))
+            .map_err(|source| SourceError::Read { path: path.to_path_buf(), source })?;
+        let groups = decoded.recv_timeout(FOOTER_TIME).unwrap_or_else(|error| {
+            Err(match error {
+                RecvTimeoutError::Timeout => TOO_SLOW.to_owned(),
+                RecvTimeoutError::Disconnected => PANICKED.to_owned(),
+            })
+        });
+        let groups = groups.map_err(wrong)?;
         let n_rows = groups.iter().map(n_values).sum();
         let pages = Arc::new(Pages { file, length });
         let rows = VecDeque::new();
@@ -133,13 +144,14 @@ impl Captions {
     }
 }
 
+const TOO_SLOW: &str = "the footer takes its reader too long, so it is damaged";
 const PANICKED: &str = "the file makes its reader panic, so it is damaged";
 
 fn n_values(group: &ColumnChunkMetaData) -> u64 {
     u64::try_from(group.num_values()).unwrap_or(0)
 }
 
-fn footer(file: &File, length: u64) -> Result<Vec<u8>, String> {
+fn read_footer(file: &File, length: u64) -> Result<Vec<u8>, String> {
     let mut tail = [0; 8];
     let tail_at = length.checked_sub(12).map(|it| it + 4).ok_or("the file is cut off")?;
     file.read_exact_at(&mut tail, tail_at).map_err(|it| it.to_string())?;
@@ -159,6 +171,7 @@ fn footer(file: &File, length: u64) -> Result<Vec<u8>, String> {
 
 /// What the footer says of the column in each row group.
 fn groups(footer: &[u8]) -> Result<Vec<ColumnChunkMetaData>, String> {
+    footer::check(footer)?;
     let metadata = ParquetMetaDataReader::decode_metadata(footer).map_err(|it| it.to_string())?;
     let schema = metadata.file_metadata().schema_descr();
     let named = |it: &parquet::schema::types::ColumnDescPtr| it.path().parts() == [COLUMN];

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "automation speaks to its user")]
 
 mod bench;
+mod fuzz;
 mod gate;
 mod needs;
 
@@ -54,6 +55,21 @@ other selections have other features and build large dependencies again.")]
     Bench {
         #[command(subcommand)]
         what: Bench,
+    },
+    /// Fuzz what reads the files of others, and our own that may be damaged
+    #[command(after_help = "\
+Examples:
+  cargo xtask fuzz --yes                      all targets, a minute each
+  cargo xtask fuzz index --seconds 3600
+  cargo xtask fuzz index --input target/fuzz/artifacts/index/crash-...
+
+A panic, more than 2 GB of memory and more than 10 s are findings; their inputs are kept in
+target/fuzz/artifacts. The next run goes on with what is in target/fuzz/corpus.")]
+    Fuzz {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: fuzz::FuzzArgs,
     },
 }
 
@@ -138,6 +154,9 @@ fn main() -> ExitCode {
         Verb::Demo { install, args } => demo(install.agreed(), &args),
         Verb::Test { install } => {
             needs::provide(Need::FOR_TEST, install.agreed()).and_then(|()| gate::run(root()))
+        }
+        Verb::Fuzz { install, args } => {
+            needs::provide(Need::FOR_FUZZ, install.agreed()).and_then(|()| fuzz::run(root(), &args))
         }
         Verb::Bench { what: Bench::Accuracy { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())

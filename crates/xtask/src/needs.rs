@@ -34,6 +34,8 @@ impl Need {
         &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &MOSQUITTO, &RUSTFMT, &CLIPPY];
     /// To measure against usearch.
     pub(crate) const FOR_INDEX_BENCH: &[&Self] = &[&C_COMPILER];
+    /// To fuzz.
+    pub(crate) const FOR_FUZZ: &[&Self] = &[&CPP_COMPILER];
     /// To measure against onnxruntime.
     pub(crate) const FOR_BENCH: &[&Self] = &[&C_COMPILER, &LIBCLANG, &CLANG_HEADERS, &PYTHON];
 }
@@ -41,7 +43,13 @@ impl Need {
 const C_COMPILER: Need = Need {
     what: "a C compiler and the headers of the C library",
     why: "the cryptography of TLS is partly C",
-    is_there: compiles_c,
+    is_there: || compiles("cc", "c", b"#include <stdlib.h>\nint x;\n"),
+    from: Source::Apt("build-essential"),
+};
+const CPP_COMPILER: Need = Need {
+    what: "a C++ compiler and the headers of its library",
+    why: "libFuzzer is C++",
+    is_there: || compiles("c++", "c++", b"#include <vector>\nint x;\n"),
     from: Source::Apt("build-essential"),
 };
 const LIBCLANG: Need = Need {
@@ -165,17 +173,14 @@ fn runs(program: &str, args: &[&str]) -> bool {
 }
 
 /// Compiles a program, because a compiler without the headers is of no use.
-fn compiles_c() -> bool {
-    let child = Command::new("cc")
-        .args(["-x", "c", "-", "-c", "-o", "/dev/null"])
+fn compiles(compiler: &str, language: &str, program: &[u8]) -> bool {
+    let child = Command::new(compiler)
+        .args(["-x", language, "-", "-c", "-o", "/dev/null"])
         .stdin(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
     child.is_ok_and(|mut child| {
-        let written = child
-            .stdin
-            .take()
-            .is_some_and(|mut it| it.write_all(b"#include <stdlib.h>\nint x;\n").is_ok());
+        let written = child.stdin.take().is_some_and(|mut it| it.write_all(program).is_ok());
         child.wait().is_ok_and(|it| it.success()) && written
     })
 }

@@ -231,3 +231,23 @@ fn columns_nested(n: u32) {
     let error = chain(&read(&spec).unwrap_err());
     assert!(error.contains("metadata_00.parquet"), "{error}");
 }
+
+/// Lists of 2³¹ − 1 truth values, none of which has a byte: as a field that the reader does not know, and
+/// where it expects another type than is there.
+#[test]
+fn lists_that_a_footer_only_declares_cost_nothing() {
+    let list = [0xf1, 0xff, 0xff, 0xff, 0xff, 7];
+    let unknown: Vec<u8> = (0..50).flat_map(|_| [&[0x09, 40], &list[..]].concat()).collect();
+    // A version that is text, of 400 bytes.
+    let hidden = [&[0x18, 0x90, 3], &unknown[..]].concat();
+    let folder = copy("flat");
+    for footer in [&unknown, &hidden] {
+        let path = folder.path().join("metadata_00.parquet");
+        fs::write(path, footer_alone(&[footer, &[0][..]].concat())).unwrap();
+        let spec = Spec::Embeddings(folder.path().to_path_buf());
+        let (sender, refused) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(read(&spec).is_err()));
+        let limit = std::time::Duration::from_secs(60);
+        assert_eq!(refused.recv_timeout(limit), Ok(true), "it must not take long");
+    }
+}
