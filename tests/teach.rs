@@ -100,7 +100,8 @@ fn a_faulty_file_of_lessons_is_a_fault_of_the_configuration() {
 
 fn classify(taught: &[&str], name: &str) -> Value {
     let labels = ["--label", "a bear", "--label", "a kitchen", "--label", "a motorcycle"];
-    let args = [&["classify", "--json"], &labels[..], taught, &[&picture(name)]].concat();
+    let picture = picture(name);
+    let args = [&["classify", "--json"], &labels[..], taught, &[picture.as_str()]].concat();
     done(run(&args)).json().remove(0)
 }
 

@@ -56,7 +56,8 @@ fn check_file(path: &Path) {
             let candidates = embeddings(captions).into_iter().enumerate().map(|(i, embedding)| {
                 Candidate { text: i.to_string(), embedding, key_similarity: 0.0 }
             });
-            let evidence = classifier.classify(image, candidates.collect()).expect("evidence");
+            let evidence =
+                classifier.classify(image, candidates.collect(), vec![]).expect("evidence");
             let what = |field: &str| format!("{}, {key}, frame {t}, {field}", path.display());
             check(&what("image"), evidence.image.probabilities(), &floats(&row["image"]));
             let alpha = row["alpha"].as_f64().expect("number");
