@@ -48,7 +48,7 @@ fn each_line_holds_the_whole_evidence() {
         let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
             "v", "picture", "state", "reason", "label", "margin", "scores", "image", "captions",
-            "weights",
+            "taught", "weights",
         ];
         assert_eq!(keys, expected);
         assert_eq!((&line["v"], line["picture"].as_str()), (&1.into(), Some(picture.as_str())));

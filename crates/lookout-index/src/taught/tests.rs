@@ -270,6 +270,12 @@ fn a_damaged_file_leaves_what_is_known_and_is_told_once() {
 fn two_who_teach_at_once_wait_for_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t");
+    let open = writer(&path);
+    let other = fs::File::open(&path).unwrap();
+    assert!(matches!(other.try_lock(), Err(fs::TryLockError::WouldBlock)));
+    drop(open);
+    other.try_lock().unwrap();
+    drop(other);
     std::thread::scope(|scope| {
         for thread in 0..4u8 {
             let path = &path;
