@@ -135,6 +135,7 @@ fn a_lesson_corrects_its_picture_and_no_other() {
     assert!(
         ran.stderr.contains("lesson 1 says \"a motorcycle\"") && ran.stderr.contains("--undo 1")
     );
+    assert_eq!(classify(&lessons, BEAR)["label"]["id"], "a_kitchen", "the newer takes back");
     let listed = done(of(&["--list"])).stdout;
     assert_eq!(listed, "   1  a motorcycle  (10 views)\n   2  a kitchen  (5 views)\n");
     done(of(&["--undo", "1"]));

@@ -15,6 +15,8 @@ const BEYOND_REACH: f64 = 0.005;
 const EMPHASIS: f64 = 2.0;
 /// Of lessons in reach the nearer counts more: with the distance to this power.
 const SHEPARD_POWER: i32 = 4;
+/// Lessons whose cosine distances differ by no more than this were taught of one picture.
+const SAME_PICTURE: f64 = 1e-3;
 /// Cosine distances below this are rounding.
 const LEAST_DISTANCE: f64 = 1e-4;
 /// Lessons that are heeded at once; what is farther than so many others has next to no share.
@@ -101,7 +103,8 @@ impl Reach {
 ///
 /// Each lesson's distribution is the softmax of its caption's cosines to the classes. Theirs is the
 /// mean of those, weighted by distance⁻⁴ (Shepard, 1968), so that of two lessons on one scene, door
-/// open and door shut, the one that looks more alike decides. Its weight is the reach of the nearest
+/// open and door shut, the one that looks more alike decides. Of lessons on one picture the newer takes
+/// back the older as far as it is sure of one of these classes. The weight is the reach of the nearest
 /// times the distribution's confidence: a caption that names none of the classes weighs next to
 /// nothing.
 pub(crate) fn taught(
@@ -114,13 +117,24 @@ pub(crate) fn taught(
     let distance = |it: &Recalled| (1.0 - it.similarity).max(LEAST_DISTANCE);
     let Some(first) = recalled.first() else { return Ok(None) };
     let (nearest, reach) = (distance(first), first.reach);
+    let said: Vec<Distribution> = recalled
+        .iter()
+        .map(|it| means(classes, &it.embedding, caption_scale))
+        .collect::<Result<_, _>>()?;
     let mut mean: Option<Distribution> = None;
     let mut sum = 0.0;
-    for lesson in &recalled {
-        let it = means(classes, &lesson.embedding, caption_scale)?;
-        let share = (nearest / distance(lesson)).powi(SHEPARD_POWER);
+    for (lesson, it) in recalled.iter().zip(&said) {
+        let takes_back = |newer: &Recalled| {
+            lesson.number < newer.number
+                && (distance(newer) - distance(lesson)).abs() <= SAME_PICTURE
+        };
+        let newer = recalled.iter().zip(&said).filter(|it| takes_back(it.0));
+        let left: f64 = newer.map(|it| 1.0 - it.1.confidence()).product();
+        let share = left * (nearest / distance(lesson)).powi(SHEPARD_POWER);
         sum += share;
-        mean = Some(mean.map_or(it.clone(), |mean| mean.mix(&it, share / sum)));
+        if 0.0 < sum {
+            mean = Some(mean.map_or(it.clone(), |mean| mean.mix(it, share / sum)));
+        }
     }
     let weight = |it: &Distribution| reach * it.confidence();
     Ok(mean.map(|it| Taught { weight: weight(&it), distribution: it, recalled }))
@@ -202,6 +216,18 @@ mod tests {
         let numbers: Vec<u64> = got.recalled.iter().map(|it| it.number).collect();
         assert_eq!(numbers, [2, 1]);
         assert!((got.weight - got.distribution.confidence()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_taught_anew_of_one_picture_takes_back() {
+        let lessons = |last: f64| {
+            vec![recalled(1, 0.0, 1.0), recalled(2, 2.0, 0.9995), recalled(3, last, 1.0)]
+        };
+        let got = taught(&classes(), lessons(1.0), scale()).unwrap().unwrap();
+        assert!(0.999 < got.distribution.probabilities()[1], "{got:?}");
+        // One that names none of these classes says something else of the picture, and takes nothing back.
+        let got = taught(&classes(), lessons(1.5), scale()).unwrap().unwrap();
+        assert!(0.5 < got.distribution.probabilities()[2], "{got:?}");
     }
 
     #[test]

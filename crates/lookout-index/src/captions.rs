@@ -4,8 +4,6 @@ use std::fmt;
 
 use lookout_core::MAX_CAPTION_CHARS;
 
-use crate::IndexError;
-
 /// Why a caption is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaptionFault {
@@ -28,8 +26,8 @@ impl fmt::Display for CaptionFault {
 }
 
 /// Errs unless `text` can be a caption: 1 to 1000 characters, without control characters.
-pub fn check_caption(text: &str) -> Result<(), IndexError> {
-    check_text(text).map(|_| ()).map_err(|fault| IndexError::Caption { entry: 0, fault })
+pub fn check_caption(text: &str) -> Result<(), CaptionFault> {
+    check_text(text).map(|_| ())
 }
 
 /// Checks one caption and trims it.

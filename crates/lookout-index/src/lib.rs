@@ -31,4 +31,4 @@ pub use error::IndexError;
 pub use estimate::Estimate;
 pub use format::{MAX_ENTRIES, Section};
 pub use index::{DEFAULT_CANDIDATES, Hit, Index, IndexInfo};
-pub use taught::{Lesson, Lessons, MAX_KEYS, MAX_LESSONS, TaughtWriter, taught_path};
+pub use taught::{Lesson, Lessons, MAX_KEYS, MAX_LESSONS, TaughtWriter, taught_path, torn_path};

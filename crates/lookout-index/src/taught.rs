@@ -15,7 +15,7 @@ use crate::IndexError;
 
 pub(crate) use record::MAGIC;
 pub use record::{Lesson, MAX_KEYS};
-pub use write::TaughtWriter;
+pub use write::{TaughtWriter, torn_path};
 
 /// Lessons in force, at most.
 pub const MAX_LESSONS: usize = 1000;
@@ -100,8 +100,7 @@ impl Lessons {
             Some(_) => read::read(&self.path, &self.space, self.dimension)?,
             None => read::Contents::default(),
         };
-        let numbers = |it: &[Lesson]| it.iter().map(|it| it.number).collect::<Vec<_>>();
-        let is_changed = numbers(&self.lessons) != numbers(&contents.lessons);
+        let is_changed = self.lessons != contents.lessons;
         (self.lessons, self.torn_bytes) = (contents.lessons, contents.torn_bytes);
         self.is_behind = false;
         Ok(is_changed)

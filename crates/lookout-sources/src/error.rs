@@ -137,6 +137,18 @@ pub enum SourceError {
         expected: usize,
     },
 
+    /// A table does not say which column has the captions.
+    #[error(
+        "{path}: its first line has columns and none is headed `caption`, got {got}; put `caption` over \
+         the column of captions"
+    )]
+    Heading {
+        /// The file.
+        path: PathBuf,
+        /// The first columns.
+        got: String,
+    },
+
     /// A JSON file is not COCO captions.
     #[error(
         "{path}: {problem}; it must be one object with the lists `images` and `annotations`, as COCO's captions_*.json"
@@ -214,6 +226,7 @@ impl SourceError {
             | Self::SamePart { .. }
             | Self::Counts { .. }
             | Self::Dimension { .. }
+            | Self::Heading { .. }
             | Self::Coco { .. }
             | Self::PositionText { .. }
             | Self::Position { .. }

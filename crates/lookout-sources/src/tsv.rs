@@ -14,10 +14,13 @@ use crate::source::{Gives, Progress, Reader, Unit};
 
 /// The heading of the column that is read.
 const HEADING: &str = "caption";
+/// Columns of a message, and characters of each.
+const MAX_COLUMNS: usize = 8;
+const MAX_COLUMN_CHARS: usize = 30;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// Gives the captions of the column headed `caption` where the first line has such a column, of the
-/// first column otherwise. There is no quoting. Blank lines mean nothing.
+/// Gives the captions of the column headed `caption`; without a heading there must be one column. There
+/// is no quoting. Blank lines mean nothing.
 pub(crate) struct Tsv {
     path: PathBuf,
     shard: String,
@@ -38,7 +41,7 @@ impl Tsv {
         let (file, n_bytes) = open(path)?;
         let shard = path.file_name().and_then(plain_name);
         let shard = shard.ok_or_else(|| SourceError::Name { path: path.to_path_buf() })?.to_owned();
-        Ok(Self {
+        let mut new = Self {
             path: path.to_path_buf(),
             shard,
             reader: BufReader::new(file),
@@ -49,7 +52,28 @@ impl Tsv {
             seen: HashSet::new(),
             buffer: Vec::new(),
             n_rows: 0,
-        })
+        };
+        new.check_heading()?;
+        Ok(new)
+    }
+
+    /// Errs when the first line has columns and none is headed so: a column that holds something else
+    /// would give an index of nonsense.
+    fn check_heading(&mut self) -> Result<(), SourceError> {
+        let error = |source| SourceError::Read { path: self.path.clone(), source };
+        let mut first = Vec::new();
+        let limit = MAX_CAPTION_BYTES as u64;
+        self.reader.by_ref().take(limit).read_until(b'\n', &mut first).map_err(error)?;
+        self.reader.rewind().map_err(error)?;
+        let first = first.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&first);
+        if !first.contains(&b'\t') || first.split(|it| *it == b'\t').any(is_heading) {
+            return Ok(());
+        }
+        let first = String::from_utf8_lossy(first);
+        let columns = first.trim_end().split('\t').take(MAX_COLUMNS);
+        let got: Vec<String> =
+            columns.map(|it| it.chars().take(MAX_COLUMN_CHARS).collect()).collect();
+        Err(SourceError::Heading { path: self.path.clone(), got: got.join(", ") })
     }
 
     /// Reads a line into the buffer, without its end. `None` when there is none, `Some(false)` when
@@ -90,7 +114,6 @@ impl Tsv {
             if self.buffer.starts_with(BYTE_ORDER_MARK) {
                 self.buffer.drain(..BYTE_ORDER_MARK.len());
             }
-            let is_heading = |it: &[u8]| it.trim_ascii().eq_ignore_ascii_case(HEADING.as_bytes());
             if let Some(heading) = self.buffer.split(|it| *it == b'\t').position(is_heading) {
                 self.column = heading;
                 return Some(None);
@@ -118,6 +141,10 @@ impl Tsv {
     fn position(&self) -> Position {
         Position { shard: self.shard.clone(), row: self.line }
     }
+}
+
+fn is_heading(column: &[u8]) -> bool {
+    column.trim_ascii().eq_ignore_ascii_case(HEADING.as_bytes())
 }
 
 impl Reader for Tsv {

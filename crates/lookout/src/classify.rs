@@ -128,12 +128,13 @@ pub(crate) fn describe(
     let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
     let mut text =
         format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
-    text += &side("picture", &evidence.image, evidence.weights.image);
+    let rest = evidence.taught.as_ref().map_or(1.0, |it| 1.0 - it.weight);
+    text += &side("picture", &evidence.image, rest * evidence.weights.image);
     if let Some(probability) = evidence.matches.as_ref().and_then(|it| it.get(subject)) {
         text += &format!(", match {probability:.2}");
     }
     if let Some(captions) = &evidence.captions {
-        text += &side("captions", captions, evidence.weights.captions);
+        text += &side("captions", captions, rest * evidence.weights.captions);
     }
     for retrieved in evidence.retrieved.iter().take(N_SHOWN) {
         text += &format!(

@@ -151,18 +151,18 @@ pub(crate) struct ClassifyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  lookout teach --config lookout.toml --caption 'the garage door is open' open.jpg
-  lookout teach --config lookout.toml --caption 'the garage door is closed' shut-by-day.jpg shut-by-night.jpg
+  lookout teach --config lookout.toml --caption 'open garage' a.jpg b.jpg
   lookout teach --config lookout.toml --list
-  lookout teach --config lookout.toml --undo        the last lesson; --undo 3: lesson 3
+  lookout teach --config lookout.toml --undo      the last lesson; --undo 3: lesson 3
   lookout teach --index captions.lidx --export > lessons.jsonl
 
-A picture near a taught one is of the same scene, and what was said holds for it too. Say it in the
-words of your labels; with --config the answer tells what they make of it. Where a scene has several
-states, teach each: pictures of a door that is open and of one that is shut are near to each other, and
-the nearest decides. A running daemon takes it up with its next frame.
+A picture near a taught one is of the same scene, and what was said holds for it too. Say it in
+the words of your labels or negatives; with --config the answer tells what they make of it.
+Where a scene has several states, teach each: an open door and a shut one look alike, and the
+nearer decides. A running daemon takes it up with its next frame.
 
-Lessons lie in one file, beside the caption index unless the configuration or --taught names another.")]
+Lessons lie in one file, beside the caption index unless the configuration or --taught names
+another.")]
 #[command(group = clap::ArgGroup::new("what").required(true))]
 pub(crate) struct TeachArgs {
     #[command(flatten)]
@@ -249,7 +249,9 @@ kill or a power cut. --dry-run tells beforehand what an index will take.")]
     #[command(after_help = "Example:\n  lookout index info models/starter/captions.lidx")]
     Info(IndexInfoArgs),
     /// The captions nearest to a picture
-    #[command(after_help = "Example:\n  lookout index search --count 5 picture.jpg")]
+    #[command(
+        after_help = "Example:\n  lookout index search --count 5 picture.jpg\n\nIn order of their keys; the number before each is the caption's own cosine to the picture."
+    )]
     Search(IndexSearchArgs),
 }
 
@@ -275,7 +277,8 @@ pub(crate) struct IndexBuildArgs {
     /// Throw away what a build that was killed has embedded
     #[arg(long)]
     pub(crate) restart: bool,
-    /// Add what was taught, from a file that `teach` made
+    /// Add the captions that were taught, from a file that `teach` made; in an index of pictures, each
+    /// of their views
     #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
     pub(crate) with_taught: Option<PathBuf>,
     /// Read and filter the source, encode nothing, and tell what the index would take

@@ -64,8 +64,13 @@ impl Engine {
             .map(|path| open_index(path, &bundle, n_candidates))
             .transpose()
             .map_err(EngineError::Index)?;
-        let lessons = taught.map(|path| open_lessons(path, &bundle)).transpose();
-        let lessons = lessons.map_err(EngineError::Taught)?.flatten();
+        let lessons = match taught {
+            // A model that cannot be taught is none the worse for it.
+            Some(path) if path.exists() || reach(&bundle).is_ok() => {
+                Some(open_lessons(path, &bundle).map_err(EngineError::Taught)?)
+            }
+            _ => None,
+        };
         Ok(Self { bundle, runtime: runtime.clone(), tower, index, n_candidates, lessons })
     }
 
@@ -120,15 +125,12 @@ pub(crate) fn open_index(
     Ok(index)
 }
 
-/// Opens the lessons in `path`. `None` where there is no such file and the model has too few sample
+/// The lessons in `path`; none where there is no such file. Errs where the model has too few sample
 /// pictures for any.
-fn open_lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Option<Lessons>> {
-    let reach = match reach(bundle) {
-        Err(_) if !path.exists() => return Ok(None),
-        it => it?,
-    };
-    let lessons = Lessons::open(path, bundle.space(), bundle.dimension(), reach)?;
-    Ok(Some(lessons))
+pub(crate) fn open_lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Lessons> {
+    let lessons = Lessons::open(path, bundle.space(), bundle.dimension(), reach(bundle)?)?;
+    tell_torn(path, &lessons);
+    Ok(lessons)
 }
 
 /// The lessons of a file, which must be there.
@@ -136,7 +138,20 @@ pub(crate) fn lessons(path: &Path, bundle: &Bundle) -> anyhow::Result<Lessons> {
     if !path.exists() {
         bail!("{} does not exist; `lookout teach` makes such a file", path.display());
     }
-    Ok(Lessons::open(path, bundle.space(), bundle.dimension(), reach(bundle)?)?)
+    open_lessons(path, bundle)
+}
+
+/// Tells of what an interrupted write left.
+fn tell_torn(path: &Path, lessons: &Lessons) {
+    if 0 < lessons.torn_bytes() {
+        tracing::warn!(
+            lessons = lessons.lessons().len(),
+            "The last record of {} is not whole: a write was interrupted, or the disk damaged it. What it \
+             said does not count; the next `lookout teach` puts it into {}.",
+            path.display(),
+            lookout_index::torn_path(path).display()
+        );
+    }
 }
 
 /// How far lessons reach with a model, by its sample pictures.

@@ -14,7 +14,7 @@ use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::views::{N_VIEWS, views};
-use crate::{assets, engine, output, plan};
+use crate::{assets, engine, memory, output, plan};
 
 /// A caption means a label clearly from this probability on.
 const CLEAR: f64 = 0.8;
@@ -112,26 +112,28 @@ fn target(args: &TeachArgs) -> Result<Target, Failure> {
          add `taught = \"lessons.taught\"` to it",
     )?;
     let bundle = Bundle::open(&model).map_err(anyhow::Error::from)?;
+    if let (Some(index), None) = (&index, named) {
+        // Beside no index nobody would look for it.
+        engine::open_index(index, &bundle, 1)?;
+    }
     Ok(Target { bundle, taught, labels })
 }
 
-/// The lessons as they are; what an interrupted write left is told.
+/// The lessons as they are.
 fn open(target: &Target) -> anyhow::Result<Lessons> {
     let Target { bundle, taught, .. } = target;
-    let reach = engine::reach(bundle)?;
-    let lessons = Lessons::open(taught, bundle.space(), bundle.dimension(), reach)?;
-    if 0 < lessons.torn_bytes() {
-        output::complain(&format!(
-            "{}: the last write was interrupted; what it was about to say is lost, see --list",
-            taught.display()
-        ));
-    }
-    Ok(lessons)
+    engine::open_lessons(taught, bundle)
 }
 
 fn writer(target: &Target) -> anyhow::Result<TaughtWriter> {
     let Target { bundle, taught, .. } = target;
-    Ok(TaughtWriter::open(taught, bundle.space(), bundle.dimension())?)
+    let on_wait = || {
+        output::complain(&format!(
+            "waiting for another process that has {} open",
+            taught.display()
+        ));
+    };
+    Ok(TaughtWriter::open(taught, bundle.space(), bundle.dimension(), &on_wait)?)
 }
 
 fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()> {
@@ -144,7 +146,9 @@ fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()>
     }
     // Before minutes are spent on a slow board.
     let known = open(target)?;
-    lookout_index::check_caption(caption)?;
+    if let Err(fault) = lookout_index::check_caption(caption) {
+        bail!("--caption {caption:?} {fault}");
+    }
     let runtime = engine::open(args.device.device)?;
     let keys = embed_views(target, &runtime, &args.pictures)?;
     let embedding = embed_caption(target, &runtime, caption)?;
@@ -163,7 +167,7 @@ fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()>
         for it in known.recall(picture).iter().filter(|it| 1.0 <= it.reach && it.text != caption) {
             output::complain(&format!(
                 "lesson {} says {:?} of a picture near to this (cosine {:.3}), and the nearer of both \
-                 decides; if it was wrong, undo it with --undo {}",
+                 decides, the newer where they are equal; if it was wrong, undo it with --undo {}",
                 it.number, it.text, it.similarity, it.number
             ));
         }
@@ -228,6 +232,7 @@ fn embed_views(
     for check in golden.check_pictures(&mut tower, 1, |path| Ok(engine::read(path)?))? {
         check.ensure()?;
     }
+    memory::steady();
     let mut keys = Vec::new();
     for path in paths {
         let about = || path.display().to_string();

@@ -31,6 +31,9 @@ pub(super) struct Contents {
 pub(super) fn read(path: &Path, space: &str, dimension: usize) -> Result<Contents, IndexError> {
     let io_error = |source| IndexError::Read { path: path.to_path_buf(), source };
     let file = open_regular(path)?;
+    if MAX_FILE_BYTES < file.metadata().map_err(io_error)?.len() {
+        return Err(IndexError::TaughtFull { path: path.to_path_buf() });
+    }
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io_error)?;
     if MAX_FILE_BYTES < bytes.len() as u64 {

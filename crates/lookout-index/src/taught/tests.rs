@@ -26,7 +26,7 @@ fn lessons(path: &Path) -> Result<Lessons, IndexError> {
 }
 
 fn writer(path: &Path) -> TaughtWriter {
-    TaughtWriter::open(path, SPACE, 3).unwrap()
+    TaughtWriter::open(path, SPACE, 3, &|| ()).unwrap()
 }
 
 fn captions(it: &[Lesson]) -> Vec<&str> {
@@ -117,9 +117,12 @@ fn what_cannot_be_taught_changes_nothing() {
     it.undo(Some(3), None).unwrap();
     it.teach("a", axis(0.0), one(), None).unwrap();
     drop(it);
-    assert!(TaughtWriter::open(Path::new("/proc/t"), SPACE, 3).is_err());
-    assert!(matches!(TaughtWriter::open(dir.path(), SPACE, 3), Err(IndexError::NotAFile { .. })));
-    assert!(TaughtWriter::open(&path, "No Space", 3).is_err());
+    assert!(TaughtWriter::open(Path::new("/proc/t"), SPACE, 3, &|| ()).is_err());
+    assert!(matches!(
+        TaughtWriter::open(dir.path(), SPACE, 3, &|| ()),
+        Err(IndexError::NotAFile { .. })
+    ));
+    assert!(TaughtWriter::open(&path, "No Space", 3, &|| ()).is_err());
 }
 
 /// The power may go after any byte of any write. What was acknowledged is there, what was not is there
@@ -135,8 +138,12 @@ fn every_prefix_of_every_write_is_read_and_written_on() {
         let expected: &[String] = whole.map_or(&[], |it| &it.1);
         let got = lessons(&path).unwrap();
         assert_eq!(captions(got.lessons()), expected, "cut at {cut}");
-        assert_eq!(got.torn_bytes(), cut - whole.map_or(HEADER_BYTES, |it| it.0));
+        let end = whole.map_or(HEADER_BYTES, |it| it.0);
+        assert_eq!(got.torn_bytes(), cut - end);
+        fs::remove_file(torn_path(&path)).ok();
         writer(&path).teach("after", axis(1.0), vec![axis(0.0)], None).unwrap();
+        let torn = fs::read(torn_path(&path)).ok();
+        assert_eq!(torn.as_deref(), (end < cut).then_some(&bytes[end..cut]), "nothing is lost");
         let got = lessons(&path).unwrap();
         assert_eq!(got.torn_bytes(), 0);
         assert_eq!(captions(got.lessons()), [expected, &["after".to_owned()]].concat());
@@ -146,7 +153,7 @@ fn every_prefix_of_every_write_is_read_and_written_on() {
         fs::write(&path, &bytes[..cut]).unwrap();
         let error = lessons(&path).err().unwrap().to_string();
         assert!(error.contains("holds no lessons") || error.contains("cut off"), "{error}");
-        assert!(TaughtWriter::open(&path, SPACE, 3).is_err());
+        assert!(TaughtWriter::open(&path, SPACE, 3, &|| ()).is_err());
         assert_eq!(fs::read(&path).unwrap(), &bytes[..cut], "nothing is lost");
     }
 }

@@ -1,7 +1,7 @@
 //! One record, one fsync.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +19,13 @@ use crate::index::open_regular;
 /// How often a file may be replaced while it is being opened.
 const ATTEMPTS: usize = 8;
 
+/// Where the end of a file of lessons goes that was no whole record, before another lesson takes its place.
+pub fn torn_path(taught: &Path) -> PathBuf {
+    let mut name = taught.as_os_str().to_owned();
+    name.push(".torn");
+    name.into()
+}
+
 /// A file of lessons, open for another one. No other process writes to it meanwhile.
 pub struct TaughtWriter {
     path: PathBuf,
@@ -29,8 +36,13 @@ pub struct TaughtWriter {
 
 impl TaughtWriter {
     /// Opens the lessons in `path`, and makes the file where there is none. Waits while another process
-    /// has it open. Errs as [`super::Lessons::open`] does, and when the file cannot be written.
-    pub fn open(path: &Path, space: &str, dimension: usize) -> Result<Self, IndexError> {
+    /// has it open, after a call of `on_wait`. Errs as [`super::Lessons::open`] does, and when the file cannot be written.
+    pub fn open(
+        path: &Path,
+        space: &str,
+        dimension: usize,
+        on_wait: &dyn Fn(),
+    ) -> Result<Self, IndexError> {
         if !is_space_id(space) {
             return Err(IndexError::SpaceId { got: space.to_owned() });
         }
@@ -47,6 +59,9 @@ impl TaughtWriter {
                 Err(it) => return Err(error(it)),
             }
             let file = OpenOptions::new().append(true).open(path).map_err(error)?;
+            if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+                on_wait();
+            }
             file.lock().map_err(error)?;
             let same = |a: &std::fs::Metadata| {
                 file.metadata().map(|b| (a.dev(), a.ino()) == (b.dev(), b.ino()))
@@ -122,6 +137,15 @@ impl TaughtWriter {
         Ok(self.contents.lessons.remove(place))
     }
 
+    /// Puts what comes after `end` into a file beside this one: it may be a lesson that the disk damaged.
+    fn keep_torn(&self, end: u64) -> io::Result<()> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(end))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        std::fs::write(torn_path(&self.path), bytes)
+    }
+
     fn next_number(&self) -> Result<u32, IndexError> {
         let is_full = MAX_FILE_BYTES < (self.contents.end + MAX_RECORD_BYTES) as u64;
         let number = self.contents.last_number.checked_add(1).filter(|_| !is_full);
@@ -132,6 +156,7 @@ impl TaughtWriter {
         let error = |source| IndexError::Write { path: self.path.clone(), source };
         let end = self.contents.end as u64;
         if 0 < self.contents.torn_bytes {
+            self.keep_torn(end).map_err(error)?;
             self.file.set_len(end).map_err(error)?;
             self.contents.torn_bytes = 0;
         }

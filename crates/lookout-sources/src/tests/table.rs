@@ -11,11 +11,10 @@ fn captions(contents: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn the_caption_column_or_the_first_is_read() {
-    let cases: [(&str, &[&str]); 6] = [
+fn the_caption_column_or_the_only_one_is_read() {
+    let cases: [(&str, &[&str]); 5] = [
         ("id\tcaption\tlicence\n1\ta cat\tCC\n2\ta dog\tCC\n", &["a cat", "a dog"]),
         ("\u{feff}Caption\r\na cat\r\n\r\n a dog \r\n", &["a cat", "a dog"]),
-        ("a cat\ta note\na dog", &["a cat", "a dog"]),
         ("\u{feff}a cat", &["a cat"]),
         ("caption\ncaption\n", &["caption"]),
         ("\n\na  cat\n", &["a cat"]),
@@ -78,5 +77,17 @@ fn what_is_no_table_is_refused() {
     for path in [folder.path(), Path::new("/dev/zero")] {
         let error = chain(&Source::open(&Spec::Tsv(path.to_path_buf())).err().unwrap());
         assert!(error.contains("must be a regular file"), "{error}");
+    }
+}
+
+#[test]
+fn columns_without_a_heading_are_refused() {
+    for first in ["text\turl", "\"id\"\t\"caption\"", "a cat\ta note"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("captions.tsv");
+        std::fs::write(&path, format!("\u{feff}{first}\na dog\tx\n")).unwrap();
+        let error = Source::open(&Spec::Tsv(path)).err().unwrap().to_string();
+        let columns = first.replace('\t', ", ");
+        assert!(error.contains("none is headed `caption`") && error.contains(&columns), "{error}");
     }
 }

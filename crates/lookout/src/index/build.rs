@@ -17,7 +17,7 @@ use super::meter::Meter;
 use super::work::{Block, WorkFile};
 use super::{report, size, source};
 use crate::cli::IndexBuildArgs;
-use crate::{assets, engine, output};
+use crate::{assets, engine, memory, output};
 
 /// Entries of a block, which is dealt with and written down as a whole; more where batches are larger.
 /// A killed build does so much again at most.
@@ -63,7 +63,11 @@ pub(super) fn run(args: &IndexBuildArgs) -> anyhow::Result<()> {
     while let Some(some) = read(&mut rows, &mut filters, &mut tally, BLOCK.max(batch)) {
         let encoder = match &mut encoder {
             Some(encoder) => encoder,
-            none => none.insert(Encoder::load(&bundle, runtime.as_ref(), needs, batch)?),
+            none => {
+                let loaded = Encoder::load(&bundle, runtime.as_ref(), needs, batch)?;
+                memory::steady();
+                none.insert(loaded)
+            }
         };
         let block = encode(some, encoder, &mut tally)?;
         for (caption, vectors) in block.captions.iter().zip(&block.vectors) {

@@ -29,7 +29,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let _ = std::fs::remove_file(&path);
     let mut files = Vec::new();
     for step in 0..6 {
-        let mut writer = TaughtWriter::open(&path, SPACE, DIMENSION).expect("it can be opened");
+        let mut writer = TaughtWriter::open(&path, SPACE, DIMENSION, &|| ()).expect("it can be opened");
         match step {
             0 => (),
             3 | 5 => drop(writer.undo(None, Some(7)).expect("there is one")),

@@ -31,7 +31,7 @@ fuzz_target!(init: begin(seeds), |input: &[u8]| {
     fs::write(&path, &bytes).expect("the file can be written");
     let open = || Lessons::open(&path, SPACE, DIMENSION, reach());
     let read = open();
-    let writer = TaughtWriter::open(&path, SPACE, DIMENSION);
+    let writer = TaughtWriter::open(&path, SPACE, DIMENSION, &|| ());
     assert_eq!(fs::read(&path).expect("it is there"), bytes, "opening changes nothing");
     let (before, mut writer) = match (read, writer) {
         (Ok(read), Ok(writer)) => (read, writer),
@@ -69,7 +69,7 @@ fuzz_target!(init: begin(seeds), |input: &[u8]| {
     assert!(after.recall(&axis(0)).iter().any(|it| it.number == u64::from(number)));
     let grown = fs::read(&path).expect("it is there");
     assert!(grown.starts_with(&bytes[..bytes.len() - n_torn]), "records stay where they are");
-    let mut writer = TaughtWriter::open(&path, SPACE, DIMENSION).expect("it was opened before");
+    let mut writer = TaughtWriter::open(&path, SPACE, DIMENSION, &|| ()).expect("it was opened before");
     assert_eq!(writer.undo(None, None).expect("it is in force").number, number);
     assert_eq!(lessons(&open().expect("it was read before")), before);
 });
