@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::daemon::Site;
-use crate::support::{Message, Mosquitto, Ran, root, run};
+use crate::support::{Message, Mosquitto, Ran, Subscription, root, run};
 
 const BEAR: &str = "coco_000000000285.jpg";
 const OTHER: &str = "coco_000000030213.jpg";
@@ -40,6 +40,21 @@ fn is_state(label: &str) -> impl FnMut(&Message) -> bool {
     move |it| it.topic == "lookout/test/yard/state" && it.json()["label"]["id"] == label
 }
 
+/// Waits for the state of a label, and for evidence of it in which lessons have a part or have none; in
+/// whatever order they come.
+fn until_decided(messages: &Subscription, label: &str, is_taught: bool) -> Value {
+    let (mut has_state, mut evidence) = (false, None);
+    messages.until(|it| {
+        has_state |= is_state(label)(it);
+        if it.topic == "lookout/test/yard/evidence" && it.json()["taught"].is_object() == is_taught
+        {
+            evidence = Some(it.json());
+        }
+        has_state && evidence.is_some()
+    });
+    evidence.unwrap()
+}
+
 #[test]
 fn a_running_daemon_learns_and_unlearns() {
     let mosquitto = Mosquitto::start();
@@ -53,16 +68,12 @@ fn a_running_daemon_learns_and_unlearns() {
     assert!(said.contains("lesson 1: this is a motorcycle, 1 picture in 5 views"), "{said}");
     assert!(said.contains("yard: means `a motorcycle`"), "{said}");
     log.until(|line| line.contains("What was taught has changed. lessons=1").then_some(()));
-    let evidence = |it: &Message, is_taught: bool| {
-        it.topic == "lookout/test/yard/evidence" && it.json()["taught"].is_object() == is_taught
-    };
-    let first = messages.until(|it| evidence(it, true)).json();
+    let first = until_decided(&messages, "a_motorcycle", true);
     let taught = &first["taught"];
     assert_eq!(taught["recalled"][0]["text"], "this is a motorcycle");
     assert_eq!(taught["recalled"][0]["number"], 1);
     assert!(0.9 < taught["weight"].as_f64().unwrap(), "{first:#}");
     assert_eq!(first["label"]["id"], "a_motorcycle");
-    messages.until(is_state("a_motorcycle"));
 
     // What cannot be read is told, and what was known goes on.
     let whole = fs::read(&lessons).unwrap();
@@ -71,8 +82,7 @@ fn a_running_daemon_learns_and_unlearns() {
     fs::write(&lessons, whole).unwrap();
 
     assert!(done(teach(&site, &["--undo"])).stdout.contains("lesson 1 is undone"));
-    messages.until(|it| evidence(it, false));
-    messages.until(is_state("a_bear"));
+    until_decided(&messages, "a_bear", false);
     daemon.signal("-TERM");
     assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
 }

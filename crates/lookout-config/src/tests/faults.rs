@@ -84,6 +84,7 @@ fn each_rule_by_itself() {
         ),
         ("model", "\" \"", "must be a path, got \" \""),
         ("index", "\"a\\u0000b\"", "must be a path, got \"a\\0b\""),
+        ("taught", "7", "must be a path, got 7"),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
         (
@@ -168,7 +169,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, templates",
+            "is no key at the top; its keys are cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
         ),
         (
             "labels_file",

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lookout_core::{
     Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution, Embedding, Evidence, Id,
-    LastKnown, Outcome, Reason, Retrieved, Snapshot, Stamp, State, Stop, Weights,
+    LastKnown, Outcome, Reason, Recalled, Retrieved, Snapshot, Stamp, State, Stop, Taught, Weights,
 };
 
 use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
@@ -88,7 +88,17 @@ fn evidence(caption: &str) -> Evidence {
             similarity: 0.25,
         }],
         weights: Weights { image: 0.25, captions: 0.75 },
-        taught: None,
+        taught: Some(Taught {
+            distribution: distribution([0.0, 4.0, 0.0]),
+            weight: 0.5,
+            recalled: vec![Recalled {
+                number: 3,
+                text: "our \"red\" car".to_owned(),
+                embedding: Embedding::normalize(vec![1.0, 0.0]).unwrap(),
+                similarity: 0.97,
+                reach: 0.75,
+            }],
+        }),
         fused: distribution([2.75, 0.25, 0.0]),
     }
 }

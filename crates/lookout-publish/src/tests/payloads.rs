@@ -144,52 +144,67 @@ fn evidence_of_a_camera() {
     check(
         &message,
         expect![[r#"
-        {
-          "v": 1,
-          "time": "2025-11-24T16:00:00.250Z",
-          "mono_ms": 61500,
-          "boot_id": "00ff",
-          "seq": 7,
-          "camera": "door",
-          "picture": "a.jpg",
-          "state": "label",
-          "reason": null,
-          "label": {
-            "id": "car",
-            "name": "a \"red\"\n\u0007car",
-            "score": 0.872590557
-          },
-          "margin": 0.800963963,
-          "scores": {
-            "car": 0.872590557,
-            "person": 0.071626595
-          },
-          "image": {
-            "confidence": 0.242320889,
-            "match": 0.75,
-            "scores": {
-              "car": 0.665240956,
-              "person": 0.244728471
-            }
-          },
-          "captions": {
-            "confidence": 0.666311797,
-            "scores": {
-              "car": 0.909442999,
-              "person": 0.045278501
-            },
-            "retrieved": [
-              {
-                "text": "it says \"stop\"\r\n\u0000",
-                "similarity": 0.25
+            {
+              "v": 1,
+              "time": "2025-11-24T16:00:00.250Z",
+              "mono_ms": 61500,
+              "boot_id": "00ff",
+              "seq": 7,
+              "camera": "door",
+              "picture": "a.jpg",
+              "state": "label",
+              "reason": null,
+              "label": {
+                "id": "car",
+                "name": "a \"red\"\n\u0007car",
+                "score": 0.872590557
+              },
+              "margin": 0.800963963,
+              "scores": {
+                "car": 0.872590557,
+                "person": 0.071626595
+              },
+              "image": {
+                "confidence": 0.242320889,
+                "match": 0.75,
+                "scores": {
+                  "car": 0.665240956,
+                  "person": 0.244728471
+                }
+              },
+              "captions": {
+                "confidence": 0.666311797,
+                "scores": {
+                  "car": 0.909442999,
+                  "person": 0.045278501
+                },
+                "retrieved": [
+                  {
+                    "text": "it says \"stop\"\r\n\u0000",
+                    "similarity": 0.25
+                  }
+                ]
+              },
+              "taught": {
+                "confidence": 0.838593034,
+                "weight": 0.5,
+                "scores": {
+                  "person": 0.964663156,
+                  "car": 0.017668422
+                },
+                "recalled": [
+                  {
+                    "number": 3,
+                    "text": "our \"red\" car",
+                    "similarity": 0.97
+                  }
+                ]
+              },
+              "weights": {
+                "image": 0.25,
+                "captions": 0.75
               }
-            ]
-          },
-          "weights": {
-            "image": 0.25,
-            "captions": 0.75
-          }
-        }"#]],
+            }"#]],
     );
 }
 
@@ -199,6 +214,7 @@ fn evidence_of_a_picture_without_captions() {
     let mut evidence = evidence("");
     evidence.captions = None;
     evidence.matches = None;
+    evidence.taught = None;
     evidence.retrieved.clear();
     evidence.weights = Weights { image: 1.0, captions: 0.0 };
     let reason = Some(Reason::LowMargin);
@@ -206,33 +222,34 @@ fn evidence_of_a_picture_without_captions() {
     check(
         &PictureLine::new("pictures/a.jpg", payload),
         expect![[r#"
-        {
-          "v": 1,
-          "picture": "pictures/a.jpg",
-          "state": "unknown",
-          "reason": "low_margin",
-          "label": null,
-          "margin": 0.800963963,
-          "scores": {
-            "car": 0.872590557,
-            "person": 0.071626595,
-            "empty": 0.055782848
-          },
-          "image": {
-            "confidence": 0.242320889,
-            "match": null,
-            "scores": {
-              "car": 0.665240956,
-              "person": 0.244728471,
-              "empty": 0.090030573
-            }
-          },
-          "captions": null,
-          "weights": {
-            "image": 1.0,
-            "captions": 0.0
-          }
-        }"#]],
+            {
+              "v": 1,
+              "picture": "pictures/a.jpg",
+              "state": "unknown",
+              "reason": "low_margin",
+              "label": null,
+              "margin": 0.800963963,
+              "scores": {
+                "car": 0.872590557,
+                "person": 0.071626595,
+                "empty": 0.055782848
+              },
+              "image": {
+                "confidence": 0.242320889,
+                "match": null,
+                "scores": {
+                  "car": 0.665240956,
+                  "person": 0.244728471,
+                  "empty": 0.090030573
+                }
+              },
+              "captions": null,
+              "taught": null,
+              "weights": {
+                "image": 1.0,
+                "captions": 0.0
+              }
+            }"#]],
     );
 }
 
