@@ -286,7 +286,11 @@ impl LessonRecall for WatchedLessons {
         let result = LessonRecall::refresh(&mut self.lessons);
         self.is_behind.store(self.lessons.is_behind(), SeqCst);
         if let Ok(true) = result {
-            tracing::info!(lessons = self.lessons.lessons().len(), "What was taught has changed.");
+            let (lessons, torn_bytes) = (self.lessons.lessons().len(), self.lessons.torn_bytes());
+            tracing::info!(lessons, "What was taught has changed.");
+            if 0 < torn_bytes {
+                tracing::warn!(torn_bytes, "The file of lessons was cut off: some may be gone.");
+            }
         }
         result
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use lookout_config::{Config, LabelSet};
 use lookout_core::{ClassSet, Clock, Embedding, means};
 use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
-use lookout_index::{Lesson, Lessons, MAX_KEYS, TaughtWriter};
+use lookout_index::{Lesson, MAX_KEYS, TaughtWriter};
 use serde::Serialize;
 
 use crate::cli::{ConfigArgs, TeachArgs};
@@ -71,7 +71,7 @@ pub(crate) fn run(args: &TeachArgs) -> Result<(), Failure> {
     if let Some(number) = args.undo {
         return Ok(undo(args, &target, number)?);
     }
-    let lessons = open(&target)?;
+    let lessons = engine::open_lessons(&target.taught, &target.bundle)?;
     for lesson in lessons.lessons() {
         if args.export {
             output::json_line(&export(&target, lesson))?;
@@ -119,12 +119,6 @@ fn target(args: &TeachArgs) -> Result<Target, Failure> {
     Ok(Target { bundle, taught, labels })
 }
 
-/// The lessons as they are.
-fn open(target: &Target) -> anyhow::Result<Lessons> {
-    let Target { bundle, taught, .. } = target;
-    engine::open_lessons(taught, bundle)
-}
-
 fn writer(target: &Target) -> anyhow::Result<TaughtWriter> {
     let Target { bundle, taught, .. } = target;
     let on_wait = || {
@@ -145,7 +139,7 @@ fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()>
         );
     }
     // Before minutes are spent on a slow board.
-    let known = open(target)?;
+    let known = engine::open_lessons(&target.taught, &target.bundle)?;
     if let Err(fault) = lookout_index::check_caption(caption) {
         bail!("--caption {caption:?} {fault}");
     }
