@@ -2,8 +2,8 @@
 
 use crate::taught::taught;
 use crate::{
-    Candidate, Distribution, DistributionError, Embedding, Fuser, Recalled, Retrieved, Taught,
-    Weighting, Weights, rerank,
+    Background, Candidate, Distribution, DistributionError, Embedding, Fuser, Observation,
+    Recalled, Retrieved, Taught, Weighting, Weights, rerank,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -170,6 +170,13 @@ fn softmax(cosines: &[f64], scale: f64) -> Result<Distribution, ClassifyError> {
 pub struct Evidence {
     /// From the picture alone.
     pub image: Distribution,
+    /// The cosine of the picture to each class, in class order.
+    pub cosines: Vec<f64>,
+    /// How far each cosine lies above that class's background, in deviations; `None` for a class that
+    /// is not calibrated.
+    pub sigmas: Vec<Option<f64>>,
+    /// How much of what the picture resembles are labels; see [`Observation::familiarity`].
+    pub familiarity: Option<f64>,
     /// How probable it is that the picture and each class match, in class order, each judged by
     /// itself; `None` for a model without logit bias. See [`Scales::match_probability`].
     pub matches: Option<Vec<f64>>,
@@ -186,6 +193,14 @@ pub struct Evidence {
     pub fused: Distribution,
 }
 
+impl Evidence {
+    /// What the decision goes by.
+    pub fn observation(&self) -> Observation<'_> {
+        let Self { fused, sigmas, familiarity, .. } = self;
+        Observation { fused, sigmas, familiarity: *familiarity }
+    }
+}
+
 /// Makes evidence of the frames of one stream, in order.
 #[derive(Clone, Debug)]
 pub struct Classifier {
@@ -193,6 +208,7 @@ pub struct Classifier {
     scales: Scales,
     n_captions: usize,
     fuser: Fuser,
+    background: Background,
 }
 
 impl Classifier {
@@ -203,7 +219,16 @@ impl Classifier {
         weighting: Weighting,
         n_captions: usize,
     ) -> Self {
-        Self { classes, scales, n_captions, fuser: Fuser::new(weighting) }
+        let background = Background::unknown(classes.as_slice().len());
+        Self { classes, scales, n_captions, fuser: Fuser::new(weighting), background }
+    }
+
+    /// With what is known of the scene's background, over the same classes.
+    #[must_use]
+    pub fn on(mut self, background: Background) -> Self {
+        debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
+        self.background = background;
+        self
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
@@ -237,8 +262,22 @@ impl Classifier {
         if let Some(taught) = &taught {
             fused = fused.mix(&taught.distribution, taught.weight);
         }
-        let image = image_distribution;
-        Ok(Evidence { image, matches, captions, retrieved, weights, taught, fused })
+        // A power of 1/1 would change the last bits.
+        if 1.0 < self.background.temperature() {
+            fused = fused.tempered(self.background.temperature());
+        }
+        Ok(Evidence {
+            image: image_distribution,
+            sigmas: self.background.sigmas(&cosines),
+            cosines,
+            familiarity: None,
+            matches,
+            captions,
+            retrieved,
+            weights,
+            taught,
+            fused,
+        })
     }
 }
 
