@@ -2,7 +2,7 @@
 
 use crate::taught::taught;
 use crate::{
-    Background, Candidate, Distribution, DistributionError, Embedding, Fuser, Observation,
+    Background, Candidate, Distribution, DistributionError, Embedding, Fuser, Means, Observation,
     Recalled, Retrieved, Taught, Weighting, Weights, rerank,
 };
 
@@ -226,9 +226,24 @@ impl Classifier {
     /// With what is known of the scene's background, over the same classes.
     #[must_use]
     pub fn on(mut self, background: Background) -> Self {
+        self.set_background(background);
+        self
+    }
+
+    /// The history of the fusion so far.
+    pub fn means(&self) -> Means {
+        self.fuser.means()
+    }
+
+    /// Goes on from such a history; see [`Fuser::go_on_from`].
+    pub fn go_on_from(&mut self, means: Means) {
+        self.fuser.go_on_from(means);
+    }
+
+    /// What is known of the scene's background from now on, over the same classes.
+    pub fn set_background(&mut self, background: Background) {
         debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
         self.background = background;
-        self
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them

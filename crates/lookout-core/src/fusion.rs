@@ -57,6 +57,11 @@ impl Fuser {
         Self { weighting, means: Means::default() }
     }
 
+    /// Goes on from a history that an earlier run had with the same classes and weighting.
+    pub fn go_on_from(&mut self, means: Means) {
+        self.means = means;
+    }
+
     /// The history so far. All zero for [`Weighting::Memoryless`].
     pub fn means(&self) -> Means {
         self.means
