@@ -2,8 +2,8 @@
 
 use crate::taught::taught;
 use crate::{
-    Background, Candidate, Distribution, DistributionError, Embedding, Fuser, Means, Observation,
-    Recalled, Retrieved, Taught, Weighting, Weights, rerank,
+    Background, Bank, Candidate, Distribution, DistributionError, Embedding, Fuser, Means,
+    Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -209,6 +209,7 @@ pub struct Classifier {
     n_captions: usize,
     fuser: Fuser,
     background: Background,
+    bank: Option<Bank>,
 }
 
 impl Classifier {
@@ -220,7 +221,7 @@ impl Classifier {
         n_captions: usize,
     ) -> Self {
         let background = Background::unknown(classes.as_slice().len());
-        Self { classes, scales, n_captions, fuser: Fuser::new(weighting), background }
+        Self { classes, scales, n_captions, fuser: Fuser::new(weighting), background, bank: None }
     }
 
     /// With what is known of the scene's background, over the same classes.
@@ -244,6 +245,14 @@ impl Classifier {
     pub fn set_background(&mut self, background: Background) {
         debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
         self.background = background;
+    }
+
+    /// With a bank of everyday words that lie apart from the same classes; without one there is no
+    /// familiarity.
+    #[must_use]
+    pub fn against(mut self, bank: Option<Bank>) -> Self {
+        self.bank = bank;
+        self
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
@@ -281,11 +290,13 @@ impl Classifier {
         if 1.0 < self.background.temperature() {
             fused = fused.tempered(self.background.temperature());
         }
+        let familiarity =
+            self.bank.as_ref().map(|it| it.familiarity(image, &cosines, self.scales.image));
         Ok(Evidence {
             image: image_distribution,
             sigmas: self.background.sigmas(&cosines),
             cosines,
-            familiarity: None,
+            familiarity,
             matches,
             captions,
             retrieved,

@@ -9,6 +9,7 @@
 #![warn(missing_docs)]
 
 mod background;
+mod bank;
 mod calibration;
 mod caption;
 mod classes;
@@ -23,9 +24,11 @@ mod id;
 mod ports;
 mod retrieval;
 mod stop;
+mod suggest;
 mod taught;
 
 pub use background::{Background, ClassBackground, InvalidBackground};
+pub use bank::Bank;
 pub use calibration::{
     CalibratedClass, Calibration, Calibrator, Extrapolation, MIN_BLOCKS, MIN_FRAMES, NoBound,
     Temperature, TooFewFrames,
@@ -51,4 +54,5 @@ pub use ports::{
 };
 pub use retrieval::{Candidate, Retrieved, rerank};
 pub use stop::{Stop, Stopper, stop_pair};
+pub use suggest::suggest;
 pub use taught::{Reach, Recalled, Taught, means};

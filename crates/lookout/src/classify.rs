@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lookout_capture::read_picture;
-use lookout_config::LabelSet;
-use lookout_core::{ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State};
+use lookout_config::{BankPlace, LabelSet};
+use lookout_core::{
+    Bank, ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State,
+};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
 use serde::Serialize;
 
@@ -15,7 +17,7 @@ use crate::cli::ClassifyArgs;
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::{assets, memory, output};
+use crate::{assets, bank, memory, output};
 
 /// Captions shown in text output; JSON has all.
 const N_SHOWN: usize = 3;
@@ -47,8 +49,17 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
     let classes = Arc::new(classes);
-    let embeddings =
-        engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
+    let place = match args.bank.as_deref() {
+        None => BankPlace::Off,
+        Some(name) if name == Path::new("everyday") => BankPlace::Everyday,
+        Some(path) => BankPlace::File(path.to_owned()),
+    };
+    let words = bank::words(&place, &engine.bundle)?;
+    let sets: Vec<&ClassSet> = std::iter::once(&*classes).chain(&words).collect();
+    let mut compiled = engine::compile(&runtime, &engine.bundle, &sets, &Packs::here())?;
+    let embeddings = compiled.remove(0);
+    let words = compiled.pop().map_or_else(Vec::new, |it| it.as_slice().to_vec());
+    let bank = bank::apart(&words, &classes, &embeddings).context("the bank")?;
     let rules = engine::single_picture_rules(&engine.bundle);
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?;
@@ -57,7 +68,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     memory::steady();
     for path in &args.pictures {
         let picture = path.to_string_lossy();
-        match evidence(&mut engine, &embeddings, path) {
+        match evidence(&mut engine, &embeddings, bank.as_ref(), path) {
             Ok(evidence) => {
                 let verdict = decider.judge(evidence.observation());
                 let state =
@@ -89,12 +100,14 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
 fn evidence(
     engine: &mut Engine,
     classes: &ClassEmbeddings,
+    bank: Option<&Bank>,
     path: &Path,
 ) -> anyhow::Result<Evidence> {
     let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
-    let mut classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
+    let classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
+    let mut classifier = classifier.against(bank.cloned());
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 
@@ -128,6 +141,9 @@ pub(crate) fn describe(
     let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
     let mut text =
         format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
+    if let Some(familiarity) = evidence.familiarity {
+        text += &format!(", familiarity {familiarity:.3}");
+    }
     let rest = evidence.taught.as_ref().map_or(1.0, |it| 1.0 - it.weight);
     text += &side("picture", &evidence.image, rest * evidence.weights.image);
     if let Some(probability) = evidence.matches.as_ref().and_then(|it| it.get(subject)) {

@@ -45,6 +45,11 @@ pub(crate) enum Verb {
     /// Build, inspect and search caption indexes
     #[command(subcommand)]
     Index(IndexVerb),
+    /// Words for labels: which of them people use, and what a model is asked
+    #[command(subcommand)]
+    Labels(LabelsVerb),
+    /// What could be labelled here: words for what pictures show, from the caption index
+    Suggest(SuggestArgs),
     /// Get, import and check models
     #[command(subcommand)]
     Models(ModelsVerb),
@@ -140,6 +145,10 @@ pub(crate) struct ClassifyArgs {
     /// Something that means none of the labels; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub(crate) negative: Vec<String>,
+    /// Words for what else a picture may show, `everyday` or a file with one a line: each picture's
+    /// familiarity is told too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bank: Option<PathBuf>,
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -352,6 +361,90 @@ pub(crate) struct IndexSearchArgs {
     /// The picture
     #[arg(value_name = "PICTURE")]
     pub(crate) picture: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabelsVerb {
+    /// Which of a class's words people use, by how often the captions of an index have them
+    #[command(after_help = "\
+Examples:
+  lookout labels tune --labels labels.toml
+  lookout labels tune --labels labels.toml --index own.lidx --output tuned.toml
+
+For each class its name and aliases are counted as whole words, plural or not, in the captions. The
+word that is used most is advised as its name, words that are hardly used to be dropped. A word may
+be used for another thing than yours: an example stands beside each. Captions cannot vouch for a
+class of which they have no word. --output writes the label set as advised; ids stay.")]
+    Tune(TuneArgs),
+    /// The texts that stand for each class
+    #[command(after_help = "Example:\n  lookout labels show --labels labels.toml")]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The label set, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// Write the label set as advised; the file must not be there
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file at --output, which may be the label set itself
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// One JSON object a line, a class each, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The label set, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// One JSON object a line, a class each, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout suggest picture.jpg
+  lookout suggest --count 20 frames/
+  lookout suggest --config lookout.toml frames/*.jpg
+  lookout suggest --json picture.jpg
+
+Words are taken from the captions that the index has for the pictures, so they are only as good as
+those. The list after the table can be pasted into a configuration. A bad picture is reported and the
+rest goes on; the exit code is then 1.")]
+pub(crate) struct SuggestArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// The configuration whose model and index are used
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "index"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// How many words
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) count: u16,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Pictures, or folders of them
+    #[arg(required = true, value_name = "PICTURE|DIR")]
+    pub(crate) pictures: Vec<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

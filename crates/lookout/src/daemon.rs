@@ -208,7 +208,7 @@ fn start_stages(
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
     for camera in enabled {
-        let PlannedCamera { settings, uri, classes, embeddings, rules } = camera;
+        let PlannedCamera { settings, uri, classes, embeddings, rules, bank } = camera;
         let counters = Arc::new(CameraCounters::default());
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
         let fusion = config.fusion;
@@ -219,7 +219,8 @@ fn start_stages(
                 embeddings,
                 fusion.weighting,
                 fusion.captions,
-            ),
+            )
+            .against(bank),
             decider: Decider::new(rules, classes, clock.monotonic())?,
             gate: GateRules {
                 luma_change: config.gate.luma_change,

@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow};
 use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Id, InvalidRules,
+    Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding, Id,
+    InvalidRules,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
@@ -21,7 +22,7 @@ use crate::engine::{self, Engine, EngineError};
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::reload::CameraLabels;
-use crate::{node, output};
+use crate::{bank, node, output};
 
 /// The largest CA file that is read.
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) engine: Engine,
     pub(crate) cameras: Vec<PlannedCamera>,
     pub(crate) mqtt: MqttSettings,
+    /// The words of the background bank; empty without one.
+    pub(crate) words: Vec<Embedding>,
 }
 
 /// A camera that may be started.
@@ -41,6 +44,7 @@ pub(crate) struct PlannedCamera {
     pub(crate) classes: Arc<ClassSet>,
     pub(crate) embeddings: ClassEmbeddings,
     pub(crate) rules: DecisionRules,
+    pub(crate) bank: Option<Bank>,
 }
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
@@ -163,16 +167,25 @@ impl Plan {
                 checked.push((settings, uri, classes, rules));
             }
         }
+        let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
+            faults.push(bank_fault(&config, &error));
+            None
+        });
         if !faults.is_empty() {
             return Err(Failure::faults(&faults));
         }
-        let sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
-        let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
-        let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
-            let (settings, uri, classes, rules) = checked;
-            PlannedCamera { settings, uri, classes, embeddings, rules }
-        });
-        let plan = Self { cameras: planned.collect(), config, engine, mqtt };
+        let mut sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
+        sets.extend(&words);
+        let mut compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
+        let words =
+            words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
+        let mut cameras = Vec::new();
+        for ((settings, uri, classes, rules), embeddings) in checked.into_iter().zip(compiled) {
+            let bank = bank::apart(&words, &classes, &embeddings)
+                .map_err(|error| Failure::faults(&[bank_fault(&config, &error)]))?;
+            cameras.push(PlannedCamera { settings, uri, classes, embeddings, rules, bank });
+        }
+        let plan = Self { cameras, config, engine, mqtt, words };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
             return Err(info_fault(&plan.config, &error));
         }
@@ -219,6 +232,10 @@ pub(crate) fn labels(config: &Config, bundle: &Bundle) -> Result<CameraLabels, F
         }
     }
     if faults.is_empty() { Ok(labels) } else { Err(Failure::faults(&faults)) }
+}
+
+pub(crate) fn bank_fault(config: &Config, error: &anyhow::Error) -> Fault {
+    config.fault("background.bank", format!("cannot be used: {error:#}"), None)
 }
 
 /// The names of all classes together are too long for the `info` topic.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Sender, bounded, select};
 use lookout_config::Config;
-use lookout_core::{ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Id, Stop};
+use lookout_core::{ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Embedding, Id, Stop};
 use lookout_encoder::{Bundle, Runtime};
 use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
 use lookout_publish::Publisher;
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan};
 use crate::service::{Hangup, Hangups, Manager};
-use crate::{engine, memory};
+use crate::{bank, engine, memory};
 
 /// The classes of each camera and the rules that it decides by.
 pub(crate) type CameraLabels = BTreeMap<Id, (Arc<ClassSet>, DecisionRules)>;
@@ -40,6 +40,8 @@ pub(crate) struct Reloader {
     started: Config,
     bundle: Bundle,
     runtime: Runtime,
+    /// The words of the background bank; empty without one.
+    words: Vec<Embedding>,
     in_use: CameraLabels,
 }
 
@@ -75,6 +77,7 @@ impl Reloader {
             started: plan.config.clone(),
             bundle: plan.engine.bundle.clone(),
             runtime: plan.engine.runtime.clone(),
+            words: plan.words.clone(),
             in_use: labels.collect(),
         }
     }
@@ -187,9 +190,15 @@ impl Reloader {
         for id in changed {
             let Some((classes, rules)) = new.get(id) else { continue };
             let decider = Decider::new(*rules, Arc::clone(classes), now)?;
-            let classifier = embeddings
-                .remove(id)
-                .map(|it| engine::classifier(&self.bundle, it, fusion.weighting, fusion.captions));
+            let classifier = match embeddings.remove(id) {
+                Some(it) => {
+                    let bank = bank::apart(&self.words, classes, &it)
+                        .context("the background bank cannot be used")?;
+                    let (weighting, captions) = (fusion.weighting, fusion.captions);
+                    Some(engine::classifier(&self.bundle, it, weighting, captions).against(bank))
+                }
+                None => None,
+            };
             tracks.insert(id.clone(), Labels { classifier, decider });
         }
         Ok(tracks)

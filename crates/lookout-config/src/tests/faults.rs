@@ -92,6 +92,7 @@ fn each_rule_by_itself() {
             "\"gpu\"",
             "must be \"auto\", \"cpu\", \"cuda\", \"ort-cpu\", \"ort-cuda\" or \"ort-tensorrt\", got \"gpu\"",
         ),
+        ("background.bank", "true", "must be a path, got true"),
         ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
         ("fusion.weighting", "\"mean\"", "must be \"memoryless\" or \"history\", got \"mean\""),
@@ -154,6 +155,23 @@ fn each_rule_by_itself() {
         ),
         ("cameras.front.uri", "[\"rtsp://u:p@h\"]", "must be a camera URI, got a list of 1"),
         ("cameras.front.enabled", "\"true\"", "must be true or false, got \"true\""),
+        ("templates", "7", "must be a list of texts or the name of a pack, got 7"),
+        ("templates", "[7]", "must be a list of texts or the name of a pack, got a list of 1"),
+        (
+            "templates",
+            "\"a photo of a {}\"",
+            "must be a list, in brackets, also of a single template, got \"a photo of a {}\"",
+        ),
+        (
+            "cameras.front.templates",
+            "\"OpenAI80\"",
+            "must be a list of texts or the name of a pack: \"openai-80\", \"openai-7\", \"photo-3\"; did you mean \"openai-80\"?, got \"OpenAI80\"",
+        ),
+        (
+            "templates",
+            "\"mine\"",
+            "must be a list of texts or the name of a pack: \"openai-80\", \"openai-7\", \"photo-3\", got \"mine\"",
+        ),
         (
             "cameras.front.templates",
             "[\"a photo\"]",
@@ -169,7 +187,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
+            "is no key at the top; its keys are background, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
         ),
         (
             "labels_file",
