@@ -87,8 +87,8 @@ fn encoder(mut section: Section<'_>) -> Encoder {
 }
 
 fn fusion(mut section: Section<'_>) -> Fusion {
-    let name = section.text("weighting", "\"memoryless\" or \"history\"", |it| {
-        matches!(it, "memoryless" | "history")
+    let name = section.text("weighting", "\"pooled\", \"memoryless\" or \"history\"", |it| {
+        matches!(it, "pooled" | "memoryless" | "history")
     });
     let window = section.window("window");
     let history = name.as_deref() == Some("history");
@@ -100,9 +100,10 @@ fn fusion(mut section: Section<'_>) -> Fusion {
     } else if window.is_some() {
         section.fault("window", "has a meaning only with weighting = \"history\"", None);
     }
-    let weighting = match name {
-        Some(_) if history => window.map(Weighting::History),
-        Some(_) => Some(Weighting::Memoryless),
+    let weighting = match name.as_deref() {
+        Some("history") => window.map(Weighting::History),
+        Some("memoryless") => Some(Weighting::Memoryless),
+        Some(_) => Some(Weighting::Pooled),
         None => None,
     };
     let captions = section.integer("captions", 1..=256).map(|it| it as usize);

@@ -1,5 +1,6 @@
 //! From an image embedding and index candidates to the evidence for each class.
 
+use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
     Candidate, Distribution, DistributionError, Embedding, Fuser, Recalled, Retrieved, Taught,
@@ -147,7 +148,7 @@ impl ClassEmbeddings {
     }
 
     /// The cosine of `embedding` to each class.
-    fn cosines(
+    pub(crate) fn cosines(
         &self,
         what: &'static str,
         embedding: &Embedding,
@@ -178,7 +179,7 @@ pub struct Evidence {
     /// The captions, best first.
     pub retrieved: Vec<Retrieved>,
     /// The share of picture and captions in what they say together, and in `fused` where nothing was
-    /// taught.
+    /// taught. With [`Weighting::Pooled`] they are shares of exponents, not of probability.
     pub weights: Weights,
     /// From lessons; `None` where none is near.
     pub taught: Option<Taught>,
@@ -192,7 +193,15 @@ pub struct Classifier {
     classes: ClassEmbeddings,
     scales: Scales,
     n_captions: usize,
-    fuser: Fuser,
+    fusion: Fusion,
+}
+
+/// How captions and picture are put together.
+#[derive(Clone, Debug)]
+enum Fusion {
+    ByConfidence(Fuser),
+    /// With the leanings of the bank, one a class.
+    Pool(Vec<f64>),
 }
 
 impl Classifier {
@@ -203,7 +212,29 @@ impl Classifier {
         weighting: Weighting,
         n_captions: usize,
     ) -> Self {
-        Self { classes, scales, n_captions, fuser: Fuser::new(weighting) }
+        let fusion = match weighting {
+            Weighting::Memoryless => Fusion::ByConfidence(Fuser::new(None)),
+            Weighting::History(window) => Fusion::ByConfidence(Fuser::new(Some(window))),
+            Weighting::Pooled => Fusion::Pool(vec![0.0; classes.0.len()]),
+        };
+        Self { classes, scales, n_captions, fusion }
+    }
+
+    /// Tells what the captions of the bank have in common: `mean` is the mean of all their embeddings,
+    /// not normalized. [`Weighting::Pooled`] heeds it; without, the bank is taken to lean to no class.
+    pub fn with_caption_mean(mut self, mean: &[f32]) -> Result<Self, ClassifyError> {
+        let (expected, got) = (self.classes.dimension(), mean.len());
+        if expected != got {
+            let what = "the mean of the captions";
+            return Err(ClassifyError::DimensionMismatch { what, expected, got });
+        }
+        if let Fusion::Pool(leanings) = &mut self.fusion {
+            let product = |class: &Embedding| {
+                class.as_slice().iter().zip(mean).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            *leanings = self.classes.0.iter().map(product).collect();
+        }
+        Ok(self)
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
@@ -224,15 +255,32 @@ impl Classifier {
             return Err(ClassifyError::DimensionMismatch { what, expected, got });
         }
         let retrieved = rerank(image, candidates, self.n_captions);
-        let each: Vec<Distribution> = retrieved
-            .iter()
-            .map(|it| {
+        let (captions, (mut fused, weights)) = match &mut self.fusion {
+            Fusion::ByConfidence(fuser) => {
                 let scale = self.scales.caption;
-                self.classes.distribution("a caption embedding", &it.embedding, scale)
-            })
-            .collect::<Result<_, _>>()?;
-        let captions = Distribution::mean(&each);
-        let (mut fused, weights) = self.fuser.fuse(&image_distribution, captions.as_ref());
+                let each: Vec<Distribution> = retrieved
+                    .iter()
+                    .map(|it| {
+                        self.classes.distribution("a caption embedding", &it.embedding, scale)
+                    })
+                    .collect::<Result<_, _>>()?;
+                let captions = Distribution::mean(&each);
+                let fused = fuser.fuse(&image_distribution, captions.as_ref());
+                (captions, fused)
+            }
+            Fusion::Pool(leanings) => {
+                match pool(&self.classes, &self.scales, leanings, &cosines, &retrieved)? {
+                    Some(Pooled { captions, fused, weight }) => {
+                        let weights = Weights { image: 1.0 - weight, captions: weight };
+                        (Some(captions), (fused, weights))
+                    }
+                    None => {
+                        let alone = Weights { image: 1.0, captions: 0.0 };
+                        (None, (image_distribution.clone(), alone))
+                    }
+                }
+            }
+        };
         let taught = taught(&self.classes, recalled, self.scales.caption)?;
         if let Some(taught) = &taught {
             fused = fused.mix(&taught.distribution, taught.weight);

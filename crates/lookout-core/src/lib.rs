@@ -18,6 +18,7 @@ mod embedding;
 mod frame;
 mod fusion;
 mod id;
+mod pooling;
 mod ports;
 mod retrieval;
 mod stop;

@@ -94,7 +94,7 @@ fn evidence(
     let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
-    let mut classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
+    let mut classifier = engine.recipe(None, None).classifier(classes.clone())?;
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 

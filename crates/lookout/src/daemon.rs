@@ -189,6 +189,7 @@ fn start_stages(
     stop: &Stop,
     lessons_are_behind: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Counters, LabelSender)> {
+    let recipe = plan.recipe();
     let Plan { config, engine, cameras, mqtt } = plan;
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
@@ -211,15 +212,9 @@ fn start_stages(
         let PlannedCamera { settings, uri, classes, embeddings, rules } = camera;
         let counters = Arc::new(CameraCounters::default());
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
-        let fusion = config.fusion;
         tracks.push(Track::new(TrackSettings {
             camera: settings.id.clone(),
-            classifier: engine::classifier(
-                &engine.bundle,
-                embeddings,
-                fusion.weighting,
-                fusion.captions,
-            ),
+            classifier: recipe.classifier(embeddings)?,
             decider: Decider::new(rules, classes, clock.monotonic())?,
             gate: GateRules {
                 luma_change: config.gate.luma_change,

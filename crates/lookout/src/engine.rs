@@ -79,6 +79,11 @@ impl Engine {
         self.lessons.as_ref().map_or_else(Vec::new, |it| it.recall(image))
     }
 
+    /// How classifiers are made that search this engine's index.
+    pub(crate) fn recipe(&self, weighting: Option<Weighting>, n_captions: Option<usize>) -> Recipe {
+        Recipe::new(&self.bundle, self.index.as_ref(), weighting, n_captions)
+    }
+
     /// The candidates for an image; none without an index.
     pub(crate) fn candidates(&self, image: &Embedding) -> anyhow::Result<Vec<Candidate>> {
         match &self.index {
@@ -258,16 +263,39 @@ fn embed(
     sets.iter().map(|set| compile_set(set)).collect()
 }
 
-/// A classifier over compiled classes, as the bundle recommends it where nothing else is said.
-pub(crate) fn classifier(
-    bundle: &Bundle,
-    classes: ClassEmbeddings,
-    weighting: Option<Weighting>,
-    n_captions: Option<usize>,
-) -> Classifier {
-    let scales: Scales = bundle.scales();
-    let weighting = weighting.unwrap_or_else(|| bundle.weighting());
-    Classifier::new(classes, scales, weighting, n_captions.unwrap_or_else(|| bundle.n_captions()))
+/// What classifiers are made by, whatever their classes.
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    scales: Scales,
+    weighting: Weighting,
+    n_captions: usize,
+    caption_mean: Option<Vec<f32>>,
+}
+
+impl Recipe {
+    /// As the bundle recommends it where nothing else is said.
+    pub(crate) fn new(
+        bundle: &Bundle,
+        index: Option<&Index>,
+        weighting: Option<Weighting>,
+        n_captions: Option<usize>,
+    ) -> Self {
+        Self {
+            scales: bundle.scales(),
+            weighting: weighting.unwrap_or_else(|| bundle.weighting()),
+            n_captions: n_captions.unwrap_or_else(|| bundle.n_captions()),
+            caption_mean: index.map(|it| it.caption_mean().to_vec()),
+        }
+    }
+
+    /// A classifier over compiled classes, without a past.
+    pub(crate) fn classifier(&self, classes: ClassEmbeddings) -> anyhow::Result<Classifier> {
+        let it = Classifier::new(classes, self.scales, self.weighting, self.n_captions);
+        match &self.caption_mean {
+            Some(mean) => Ok(it.with_caption_mean(mean)?),
+            None => Ok(it),
+        }
+    }
 }
 
 /// Reads a picture within the default limits, every pixel of it.

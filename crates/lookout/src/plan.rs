@@ -17,7 +17,7 @@ use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
 use crate::cli::ConfigArgs;
-use crate::engine::{self, Engine, EngineError};
+use crate::engine::{self, Engine, EngineError, Recipe};
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::reload::CameraLabels;
@@ -177,6 +177,11 @@ impl Plan {
             return Err(info_fault(&plan.config, &error));
         }
         Ok(plan)
+    }
+
+    /// How the cameras' classifiers are made.
+    pub(crate) fn recipe(&self) -> Recipe {
+        self.engine.recipe(self.config.fusion.weighting, self.config.fusion.captions)
     }
 
     /// The classes of each camera.

@@ -20,6 +20,7 @@ use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
 use lookout_publish::Publisher;
 
 use crate::cli::ConfigArgs;
+use crate::engine::Recipe;
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan};
@@ -40,6 +41,7 @@ pub(crate) struct Reloader {
     started: Config,
     bundle: Bundle,
     runtime: Runtime,
+    recipe: Recipe,
     in_use: CameraLabels,
 }
 
@@ -75,6 +77,7 @@ impl Reloader {
             started: plan.config.clone(),
             bundle: plan.engine.bundle.clone(),
             runtime: plan.engine.runtime.clone(),
+            recipe: plan.recipe(),
             in_use: labels.collect(),
         }
     }
@@ -182,14 +185,12 @@ impl Reloader {
         };
         let mut embeddings: BTreeMap<&Id, ClassEmbeddings> =
             ids.into_iter().zip(compiled).collect();
-        let fusion = self.started.fusion;
         let mut tracks = BTreeMap::new();
         for id in changed {
             let Some((classes, rules)) = new.get(id) else { continue };
             let decider = Decider::new(*rules, Arc::clone(classes), now)?;
-            let classifier = embeddings
-                .remove(id)
-                .map(|it| engine::classifier(&self.bundle, it, fusion.weighting, fusion.captions));
+            let classifier =
+                embeddings.remove(id).map(|it| self.recipe.classifier(it)).transpose()?;
             tracks.insert(id.clone(), Labels { classifier, decider });
         }
         Ok(tracks)

@@ -94,7 +94,11 @@ fn each_rule_by_itself() {
         ),
         ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
-        ("fusion.weighting", "\"mean\"", "must be \"memoryless\" or \"history\", got \"mean\""),
+        (
+            "fusion.weighting",
+            "\"mean\"",
+            "must be \"pooled\", \"memoryless\" or \"history\", got \"mean\"",
+        ),
         ("fusion.window", "5", "has a meaning only with weighting = \"history\""),
         ("fusion.window", "0", "must be an integer from 1 to 1000000, or \"unbounded\", got 0"),
         (
