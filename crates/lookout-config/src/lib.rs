@@ -208,6 +208,8 @@ impl Decision {
             enter: self.enter.unwrap_or(enter),
             margin: self.margin.unwrap_or(margin),
             exit: self.exit.unwrap_or(exit),
+            sigmas: None,
+            familiarity: None,
             smoothing: self.smoothing,
             dwell: self.dwell,
             cooldown: self.cooldown,

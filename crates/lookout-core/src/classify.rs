@@ -1,10 +1,11 @@
 //! From an image embedding and index candidates to the evidence for each class.
 
+use crate::adaptation::Adaptation;
 use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
-    Candidate, Distribution, DistributionError, Embedding, Fuser, Recalled, Retrieved, Taught,
-    Weighting, Weights, rerank,
+    AdaptationMode, Adapted, Background, Candidate, Distribution, DistributionError, Embedding,
+    Fuser, Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -171,6 +172,13 @@ fn softmax(cosines: &[f64], scale: f64) -> Result<Distribution, ClassifyError> {
 pub struct Evidence {
     /// From the picture alone.
     pub image: Distribution,
+    /// The cosine of the picture to each class, in class order.
+    pub cosines: Vec<f64>,
+    /// How far each cosine lies above that class's background, in deviations; `None` for a class that
+    /// is not calibrated.
+    pub sigmas: Vec<Option<f64>>,
+    /// How much of what the picture resembles are labels; see [`Observation::familiarity`].
+    pub familiarity: Option<f64>,
     /// How probable it is that the picture and each class match, in class order, each judged by
     /// itself; `None` for a model without logit bias. See [`Scales::match_probability`].
     pub matches: Option<Vec<f64>>,
@@ -183,8 +191,28 @@ pub struct Evidence {
     pub weights: Weights,
     /// From lessons; `None` where none is near.
     pub taught: Option<Taught>,
+    /// What earlier frames of the stream make of it; `None` where none are kept.
+    pub adapted: Option<Adapted>,
     /// What the decision goes by.
     pub fused: Distribution,
+}
+
+impl Evidence {
+    /// What the decision would go by if no frames were kept.
+    pub fn unadapted(&self) -> &Distribution {
+        self.adapted.as_ref().map_or(&self.fused, |it| &it.without)
+    }
+
+    /// [`Evidence::observation`] if no frames were kept.
+    pub fn unadapted_observation(&self) -> Observation<'_> {
+        Observation { fused: self.unadapted(), ..self.observation() }
+    }
+
+    /// What the decision goes by.
+    pub fn observation(&self) -> Observation<'_> {
+        let Self { fused, sigmas, familiarity, .. } = self;
+        Observation { fused, sigmas, familiarity: *familiarity }
+    }
 }
 
 /// Makes evidence of the frames of one stream, in order.
@@ -194,6 +222,8 @@ pub struct Classifier {
     scales: Scales,
     n_captions: usize,
     fusion: Fusion,
+    background: Background,
+    adaptation: Option<Adaptation>,
 }
 
 /// How captions and picture are put together.
@@ -217,7 +247,8 @@ impl Classifier {
             Weighting::History(window) => Fusion::ByConfidence(Fuser::new(Some(window))),
             Weighting::Pooled => Fusion::Pool(vec![0.0; classes.0.len()]),
         };
-        Self { classes, scales, n_captions, fusion }
+        let background = Background::unknown(classes.as_slice().len());
+        Self { classes, scales, n_captions, fusion, background, adaptation: None }
     }
 
     /// Tells what the captions of the bank have in common: `mean` is the mean of all their embeddings,
@@ -235,6 +266,30 @@ impl Classifier {
             *leanings = self.classes.0.iter().map(product).collect();
         }
         Ok(self)
+    }
+
+    /// Keeps some of the frames that were accepted, and lets them have a say; see [`Adaptation`].
+    /// `distance` is [`typical_distance`](crate::typical_distance) of the model.
+    #[must_use]
+    pub fn adapting(mut self, mode: AdaptationMode, distance: f64) -> Self {
+        self.adaptation = Some(Adaptation::new(mode, distance, self.classes.0.len()));
+        self
+    }
+
+    /// With what is known of the scene's background, over the same classes.
+    #[must_use]
+    pub fn on(mut self, background: Background) -> Self {
+        debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
+        self.background = background;
+        self
+    }
+
+    /// A frame, of which `evidence` was made, was accepted as class `class` without the say of the
+    /// frames kept so far; it may be kept too. Nothing happens where nothing is kept.
+    pub fn accepted(&mut self, image: &Embedding, class: usize, evidence: &Evidence) {
+        if let Some(adaptation) = &mut self.adaptation {
+            adaptation.admit(image, class, evidence.unadapted().confidence());
+        }
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
@@ -285,8 +340,30 @@ impl Classifier {
         if let Some(taught) = &taught {
             fused = fused.mix(&taught.distribution, taught.weight);
         }
-        let image = image_distribution;
-        Ok(Evidence { image, matches, captions, retrieved, weights, taught, fused })
+        // A power of 1/1 would change the last bits.
+        let temper = |it: Distribution| match self.background.temperature() {
+            temperature if 1.0 < temperature => it.tempered(temperature),
+            _ => it,
+        };
+        let adapted = self.adaptation.as_mut().map(|it| it.adapt(image, &fused, temper));
+        let fused = match &adapted {
+            Some(it) if it.mode == AdaptationMode::On => it.with.clone(),
+            Some(it) => it.without.clone(),
+            None => temper(fused),
+        };
+        Ok(Evidence {
+            image: image_distribution,
+            sigmas: self.background.sigmas(&cosines),
+            cosines,
+            familiarity: None,
+            matches,
+            captions,
+            retrieved,
+            weights,
+            taught,
+            adapted,
+            fused,
+        })
     }
 }
 

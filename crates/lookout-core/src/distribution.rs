@@ -61,6 +61,29 @@ impl Distribution {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| (1.0 - weight) * a + weight * b).collect())
     }
 
+    /// Each probability to the power 1/`temperature`, normalized again: flatter for more than 1. The
+    /// temperature is at least 1. For a softmax that is the division of its logits by the temperature
+    /// (Guo et al., On Calibration of Modern Neural Networks, arXiv 1706.04599, section 4.2).
+    #[must_use]
+    pub fn tempered(&self, temperature: f64) -> Self {
+        debug_assert!(1.0 <= temperature);
+        let powers: Vec<f64> = self.0.iter().map(|it| it.powf(1.0 / temperature)).collect();
+        let sum: f64 = powers.iter().sum();
+        Self(powers.into_iter().map(|it| it / sum).collect())
+    }
+
+    /// The distribution whose logits are these plus `nats`, one a class, each from 0 to a few.
+    pub(crate) fn shifted(&self, nats: &[f64]) -> Self {
+        let weights: Vec<f64> = self.0.iter().zip(nats).map(|(p, it)| p * it.exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        Self(weights.into_iter().map(|it| it / sum).collect())
+    }
+
+    /// The total variation distance to another one over the same classes, within 0 to 1.
+    pub(crate) fn total_variation(&self, other: &Self) -> f64 {
+        self.0.iter().zip(&other.0).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+    }
+
     /// The distribution over `n_classes` others, at least two: class `idx` becomes `to[idx]`, each
     /// another one. The mass of classes that become none is spread evenly, as nothing is known of
     /// it; a class that none becomes has only its share of that.

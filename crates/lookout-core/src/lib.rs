@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod adaptation;
+mod background;
 mod caption;
 mod classes;
 mod classify;
@@ -24,14 +26,16 @@ mod retrieval;
 mod stop;
 mod taught;
 
+pub use adaptation::{AdaptationMode, Adapted, typical_distance};
+pub use background::{Background, ClassBackground, InvalidBackground};
 pub use caption::MAX_CAPTION_CHARS;
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
 pub use classify::{
     ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitBias, LogitScale, Scales,
 };
 pub use decision::{
-    Change, Decider, DecisionRules, InvalidRules, LastKnown, Outcome, Reason, Snapshot, State,
-    Verdict,
+    Bound, Change, Decider, DecisionRules, InvalidRules, LastKnown, Observation, Outcome, Reason,
+    Snapshot, State, Verdict,
 };
 pub use device::{Device, UnknownDevice};
 pub use distribution::{Distribution, DistributionError};

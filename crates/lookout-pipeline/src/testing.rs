@@ -113,6 +113,8 @@ pub(crate) fn settings_of(ids: &[&str], now: Duration) -> TrackSettings {
         enter: 0.6,
         margin: 0.1,
         exit: 0.5,
+        sigmas: None,
+        familiarity: None,
         smoothing: Duration::ZERO,
         dwell: Duration::ZERO,
         cooldown: Duration::ZERO,

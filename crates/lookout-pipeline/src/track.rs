@@ -96,7 +96,15 @@ impl Track {
         recalled: Vec<Recalled>,
     ) -> Result<Decision, ClassifyError> {
         let evidence = self.classifier.classify(embedding, candidates, recalled)?;
-        let (snapshot, change) = self.decider.observe(at.mono, &evidence.fused);
+        let (snapshot, change) = self.decider.observe(at.mono, evidence.observation());
+        // By this frame itself as by the mean over time, and without what adaptation adds.
+        let verdict = self.decider.judge(evidence.unadapted_observation());
+        if let (State::Label(class) | State::None(class), Some(accepted)) =
+            (snapshot.state, verdict.accepted)
+            && class == accepted
+        {
+            self.classifier.accepted(embedding, class, &evidence);
+        }
         Ok(self.decision(at, frame_name, Some(evidence), snapshot, change))
     }
 
@@ -114,7 +122,8 @@ impl Track {
         let (snapshot, change) = decider.take_over(&self.decider, at.mono);
         let end = change.map(|change| {
             // The class it was is known to the old classes alone, all else of the snapshot to the new.
-            let nameless = Snapshot { score: None, margin: None, last_known: None, ..snapshot };
+            let nameless =
+                Snapshot { score: None, margin: None, sigma: None, last_known: None, ..snapshot };
             Decision { send_state: false, ..self.decision(at, None, None, nameless, Some(change)) }
         });
         if let Some(classifier) = classifier {

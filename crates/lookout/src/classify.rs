@@ -59,7 +59,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         let picture = path.to_string_lossy();
         match evidence(&mut engine, &embeddings, path) {
             Ok(evidence) => {
-                let verdict = decider.judge(&evidence.fused);
+                let verdict = decider.judge(evidence.observation());
                 let state =
                     verdict.accepted.map_or(State::Unknown, |class| decider.state_of(class));
                 if args.json {
@@ -158,6 +158,7 @@ fn reason_words(reason: Reason) -> &'static str {
         Reason::Gated => "nothing new",
         Reason::LowScore => "score too low",
         Reason::LowMargin => "too close to the next",
+        Reason::Background => "not above the background",
         Reason::Dwell => "not long enough yet",
         Reason::Cooldown => "too soon after the last event",
         Reason::Removed => "no label any more",

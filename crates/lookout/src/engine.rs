@@ -315,6 +315,8 @@ pub(crate) fn single_picture_rules(bundle: &Bundle) -> lookout_core::DecisionRul
         enter: decision.enter,
         margin: decision.margin,
         exit: decision.exit,
+        sigmas: None,
+        familiarity: None,
         smoothing: Duration::ZERO,
         dwell: Duration::ZERO,
         cooldown: Duration::ZERO,

@@ -116,6 +116,7 @@ fn reason_name(reason: Reason) -> &'static str {
         Reason::Gated => "gated",
         Reason::LowScore => "low_score",
         Reason::LowMargin => "low_margin",
+        Reason::Background => "background",
         Reason::Dwell => "dwell",
         Reason::Cooldown => "cooldown",
         Reason::Removed => "removed",

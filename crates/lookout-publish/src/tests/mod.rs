@@ -79,6 +79,9 @@ fn info() -> NodeInfo {
 fn evidence(caption: &str) -> Evidence {
     let distribution = |logits: [f64; 3]| Distribution::softmax(&logits).unwrap();
     Evidence {
+        cosines: vec![0.25, 0.125, 0.0],
+        sigmas: vec![Some(4.5), None, Some(-0.25)],
+        familiarity: Some(0.625),
         image: distribution([2.0, 1.0, 0.0]),
         matches: Some(vec![0.75, 0.125, 0.5]),
         captions: Some(distribution([3.0, 0.0, 0.0])),
@@ -108,6 +111,7 @@ fn snapshot() -> Snapshot {
         state: State::Label(0),
         score: Some(0.75),
         margin: Some(0.5),
+        sigma: Some(4.25),
         reason: None,
         since: Duration::from_secs(60),
         last_known: Some(LastKnown { class: 2, at: Duration::from_millis(60_250) }),
@@ -150,10 +154,11 @@ fn start(settings: MqttSettings) -> Publisher {
 }
 
 /// A reason, so that every one is spelled somewhere.
-const REASONS: [Reason; 6] = [
+const REASONS: [Reason; 7] = [
     Reason::Gated,
     Reason::LowScore,
     Reason::LowMargin,
+    Reason::Background,
     Reason::Dwell,
     Reason::Cooldown,
     Reason::Removed,
