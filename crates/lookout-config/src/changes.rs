@@ -19,6 +19,7 @@ impl Config {
             model,
             index,
             taught,
+            adaptation,
             encoder: Encoder { device },
             fusion: Fusion { weighting, captions, candidates },
             gate: Gate { luma_change, interval },
@@ -31,6 +32,7 @@ impl Config {
         changes.note("model", model, &new.model);
         changes.note("index", index, &new.index);
         changes.note("taught", taught, &new.taught);
+        changes.note("adaptation", adaptation, &new.adaptation);
         changes.note("encoder.device", device, &new.encoder.device);
         let weighting_key = match (weighting, new.fusion.weighting) {
             (Some(Weighting::History(_)), Some(Weighting::History(_))) => "fusion.window",

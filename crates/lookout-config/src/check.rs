@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
-use lookout_core::{Device, Id, Weighting};
+use lookout_core::{AdaptationMode, Device, Id, Weighting};
 
 use crate::labels::Words;
 use crate::layers;
@@ -44,6 +44,7 @@ pub(crate) fn load(
     let model = top.path("model");
     let index = top.path("index");
     let taught = top.path("taught");
+    let adaptation = adaptation(&mut top);
     let words = Words::read(&mut top);
     let encoder = encoder(top.section("encoder"));
     let fusion = fusion(top.section("fusion"));
@@ -69,6 +70,7 @@ pub(crate) fn load(
         model,
         index,
         taught,
+        adaptation,
         encoder,
         fusion,
         gate,
@@ -77,6 +79,16 @@ pub(crate) fn load(
         stop_grace,
         places,
     })
+}
+
+fn adaptation(top: &mut Section<'_>) -> Option<AdaptationMode> {
+    let rule = "\"off\", \"shadow\" or \"on\"";
+    let mode = top.text("adaptation", rule, |it| matches!(it, "off" | "shadow" | "on"))?;
+    match mode.as_str() {
+        "shadow" => Some(AdaptationMode::Shadow),
+        "on" => Some(AdaptationMode::On),
+        _ => None,
+    }
 }
 
 fn encoder(mut section: Section<'_>) -> Encoder {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lookout_core::{DecisionRules, Device, Id, Weighting};
+use lookout_core::{AdaptationMode, DecisionRules, Device, Id, Weighting};
 
 pub use fault::{ConfigError, Fault, Origin};
 pub use labels::LabelSet;
@@ -39,6 +39,8 @@ pub struct Config {
     pub index: Option<PathBuf>,
     /// The file of lessons; `None`: beside the index, and nowhere without one.
     pub taught: Option<PathBuf>,
+    /// Whether frames of the stream that were accepted have a say in later ones; `None`: they have not.
+    pub adaptation: Option<AdaptationMode>,
     /// How the model runs.
     pub encoder: Encoder,
     /// Fusion of the modalities.

@@ -208,6 +208,17 @@ impl Evidence {
         Observation { fused: self.unadapted(), ..self.observation() }
     }
 
+    /// What the decision would go by in the other mode: with kept frames while they are in the shadow,
+    /// without them while they count. `None` where none are kept.
+    pub fn otherwise(&self) -> Option<Observation<'_>> {
+        let adapted = self.adapted.as_ref()?;
+        let fused = match adapted.mode {
+            AdaptationMode::Shadow => &adapted.with,
+            AdaptationMode::On => &adapted.without,
+        };
+        Some(Observation { fused, ..self.observation() })
+    }
+
     /// What the decision goes by.
     pub fn observation(&self) -> Observation<'_> {
         let Self { fused, sigmas, familiarity, .. } = self;
@@ -282,6 +293,11 @@ impl Classifier {
         debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
         self.background = background;
         self
+    }
+
+    /// Whether frames are kept.
+    pub fn is_adapting(&self) -> bool {
+        self.adaptation.is_some()
     }
 
     /// A frame, of which `evidence` was made, was accepted as class `class` without the say of the

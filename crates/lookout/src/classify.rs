@@ -63,9 +63,15 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
                 let state =
                     verdict.accepted.map_or(State::Unknown, |class| decider.state_of(class));
                 if args.json {
-                    let payload =
-                        EvidencePayload::new(&classes, &evidence, state, verdict.reason, None)
-                            .context("cannot write the evidence")?;
+                    let payload = EvidencePayload::new(
+                        &classes,
+                        &evidence,
+                        state,
+                        verdict.reason,
+                        None,
+                        None,
+                    )
+                    .context("cannot write the evidence")?;
                     output::json_line(&PictureLine::new(&picture, payload))?;
                 } else {
                     output::line(describe(&picture, &classes, &evidence, state, verdict.reason))?;

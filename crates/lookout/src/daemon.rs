@@ -189,8 +189,7 @@ fn start_stages(
     stop: &Stop,
     lessons_are_behind: &Arc<AtomicBool>,
 ) -> anyhow::Result<(Counters, LabelSender)> {
-    let recipe = plan.recipe();
-    let Plan { config, engine, cameras, mqtt } = plan;
+    let Plan { config, engine, recipe, cameras, mqtt } = plan;
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
     for camera in disabled {

@@ -110,7 +110,7 @@ impl Printer {
                 output::line(classify::describe(picture, classes, evidence, state, reason))
             }
             Format::Json => {
-                let payload = EvidencePayload::new(classes, evidence, state, reason, None)?;
+                let payload = EvidencePayload::new(classes, evidence, state, reason, None, None)?;
                 output::json_line(&PictureLine::new(picture, payload))
             }
         }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture, Reach, Recalled,
-    Scales, Weighting,
+    AdaptationMode, Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture,
+    Reach, Recalled, Scales, Weighting,
 };
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::{Index, Lessons};
@@ -270,6 +270,7 @@ pub(crate) struct Recipe {
     weighting: Weighting,
     n_captions: usize,
     caption_mean: Option<Vec<f32>>,
+    adaptation: Option<(AdaptationMode, f64)>,
 }
 
 impl Recipe {
@@ -285,16 +286,36 @@ impl Recipe {
             weighting: weighting.unwrap_or_else(|| bundle.weighting()),
             n_captions: n_captions.unwrap_or_else(|| bundle.n_captions()),
             caption_mean: index.map(|it| it.caption_mean().to_vec()),
+            adaptation: None,
         }
+    }
+
+    /// With classifiers that adapt to their stream. Errs where the model has too few sample pictures to
+    /// tell how far apart pictures lie.
+    pub(crate) fn adapting(self, bundle: &Bundle, mode: AdaptationMode) -> anyhow::Result<Self> {
+        let pictures: Vec<Embedding> =
+            Golden::open(bundle)?.picture_embeddings().cloned().collect();
+        let distance = lookout_core::typical_distance(&pictures).with_context(|| {
+            format!(
+                "model {} has {} sample pictures; to adapt it must have 2 of different scenes",
+                bundle.dir().display(),
+                pictures.len()
+            )
+        })?;
+        Ok(Self { adaptation: Some((mode, distance)), ..self })
     }
 
     /// A classifier over compiled classes, without a past.
     pub(crate) fn classifier(&self, classes: ClassEmbeddings) -> anyhow::Result<Classifier> {
         let it = Classifier::new(classes, self.scales, self.weighting, self.n_captions);
-        match &self.caption_mean {
-            Some(mean) => Ok(it.with_caption_mean(mean)?),
-            None => Ok(it),
-        }
+        let it = match &self.caption_mean {
+            Some(mean) => it.with_caption_mean(mean)?,
+            None => it,
+        };
+        Ok(match self.adaptation {
+            Some((mode, distance)) => it.adapting(mode, distance),
+            None => it,
+        })
     }
 }
 

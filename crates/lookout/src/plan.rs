@@ -30,6 +30,8 @@ const MAX_CA_BYTES: u64 = 1 << 20;
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
+    /// How the cameras' classifiers are made.
+    pub(crate) recipe: Recipe,
     pub(crate) cameras: Vec<PlannedCamera>,
     pub(crate) mqtt: MqttSettings,
 }
@@ -155,6 +157,18 @@ impl Plan {
                  nothing to do with it, and they count all the same."
             );
         }
+        let recipe = engine.recipe(config.fusion.weighting, config.fusion.captions);
+        let recipe = match config
+            .adaptation
+            .map(|mode| recipe.clone().adapting(&engine.bundle, mode))
+        {
+            None => recipe,
+            Some(Ok(it)) => it,
+            Some(Err(error)) => {
+                faults.push(config.fault("adaptation", format!("cannot be used: {error:#}"), None));
+                recipe
+            }
+        };
         let mut checked = Vec::new();
         for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
             if let Some((classes, rules)) =
@@ -172,16 +186,11 @@ impl Plan {
             let (settings, uri, classes, rules) = checked;
             PlannedCamera { settings, uri, classes, embeddings, rules }
         });
-        let plan = Self { cameras: planned.collect(), config, engine, mqtt };
+        let plan = Self { cameras: planned.collect(), config, engine, recipe, mqtt };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
             return Err(info_fault(&plan.config, &error));
         }
         Ok(plan)
-    }
-
-    /// How the cameras' classifiers are made.
-    pub(crate) fn recipe(&self) -> Recipe {
-        self.engine.recipe(self.config.fusion.weighting, self.config.fusion.captions)
     }
 
     /// The classes of each camera.

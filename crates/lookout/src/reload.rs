@@ -77,7 +77,7 @@ impl Reloader {
             started: plan.config.clone(),
             bundle: plan.engine.bundle.clone(),
             runtime: plan.engine.runtime.clone(),
-            recipe: plan.recipe(),
+            recipe: plan.recipe.clone(),
             in_use: labels.collect(),
         }
     }

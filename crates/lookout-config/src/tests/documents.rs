@@ -95,7 +95,7 @@ fn the_readme_states_every_default() {
         let given = plain(&Fixture::minimal(&[(&key, &default)]));
         assert_eq!(given, minimal, "{key} = {default}");
     }
-    assert_eq!(n_literals, 17);
+    assert_eq!(n_literals, 18);
 }
 
 #[test]
@@ -161,6 +161,7 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
         let value = match last {
             "device" => "\"cpu\"",
             "weighting" => "\"memoryless\"",
+            "adaptation" => "\"shadow\"",
             "tls" | "enabled" => "false",
             "labels" | "negatives" => "[\"a tree\"]",
             "templates" => "[\"a drawing of {}\"]",

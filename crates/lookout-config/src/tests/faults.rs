@@ -85,6 +85,7 @@ fn each_rule_by_itself() {
         ("model", "\" \"", "must be a path, got \" \""),
         ("index", "\"a\\u0000b\"", "must be a path, got \"a\\0b\""),
         ("taught", "7", "must be a path, got 7"),
+        ("adaptation", "\"yes\"", "must be \"off\", \"shadow\" or \"on\", got \"yes\""),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
         (
@@ -173,7 +174,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
+            "is no key at the top; its keys are adaptation, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
         ),
         (
             "labels_file",
