@@ -5,7 +5,7 @@ use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
     AdaptationMode, Adapted, Background, Candidate, Distribution, DistributionError, Embedding,
-    Fuser, Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
+    Fuser, Means, Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -290,9 +290,29 @@ impl Classifier {
     /// With what is known of the scene's background, over the same classes.
     #[must_use]
     pub fn on(mut self, background: Background) -> Self {
+        self.set_background(background);
+        self
+    }
+
+    /// The history of the fusion so far; all zero where it has none.
+    pub fn means(&self) -> Means {
+        match &self.fusion {
+            Fusion::ByConfidence(fuser) => fuser.means(),
+            Fusion::Pool(_) => Means::default(),
+        }
+    }
+
+    /// Goes on from such a history; see [`Fuser::go_on_from`].
+    pub fn go_on_from(&mut self, means: Means) {
+        if let Fusion::ByConfidence(fuser) = &mut self.fusion {
+            fuser.go_on_from(means);
+        }
+    }
+
+    /// What is known of the scene's background from now on, over the same classes.
+    pub fn set_background(&mut self, background: Background) {
         debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
         self.background = background;
-        self
     }
 
     /// Whether frames are kept.

@@ -15,9 +15,11 @@ use crate::{Background, ClassKind, ClassSet};
 
 use seen::Seen;
 
+mod memory;
 mod rules;
 mod seen;
 
+pub use memory::{Memory, Remembered};
 pub use rules::{Bound, DecisionRules, InvalidRules};
 pub use seen::Observation;
 
@@ -93,7 +95,29 @@ pub struct LastKnown {
     /// A label or negative.
     pub class: usize,
     /// When it was last confirmed.
-    pub at: Duration,
+    pub at: When,
+}
+
+/// A moment of this run of the program, or of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Of this run, on the monotonic clock.
+    Here(Duration),
+    /// Of an earlier run, since the Unix epoch; `None`: the clock was not synchronized.
+    Earlier(Option<Duration>),
+}
+
+/// So long before a moment of this run, which may be before its begin.
+#[derive(Clone, Copy, Debug)]
+struct Past {
+    at: Duration,
+    before: Duration,
+}
+
+impl Past {
+    fn elapsed(self, now: Duration) -> Duration {
+        now.saturating_sub(self.at).saturating_add(self.before)
+    }
 }
 
 /// A camera's state at one moment.
@@ -130,7 +154,7 @@ pub struct Decider {
     held: (Outcome, Duration),
     announced: Outcome,
     last_event: Outcome,
-    last_event_at: Option<Duration>,
+    last_event_at: Option<Past>,
     state: State,
     since: Duration,
     last_known: Option<LastKnown>,
@@ -218,7 +242,7 @@ impl Decider {
         let change = (self.last_event == Outcome::Unknown && old.last_event != Outcome::Unknown)
             .then_some(Change { from: old.last_event, to: Outcome::Unknown });
         if change.is_some() {
-            self.last_event_at = Some(now);
+            self.last_event_at = Some(Past { at: now, before: Duration::ZERO });
         }
         (self.snapshot(change.map(|_| Reason::Removed)), change)
     }
@@ -336,7 +360,7 @@ impl Decider {
         }
         let (change, waits_for) = self.announce(now);
         if let Outcome::Class(class) = self.announced {
-            self.last_known = Some(LastKnown { class, at: now });
+            self.last_known = Some(LastKnown { class, at: When::Here(now) });
         }
         let state = match self.announced {
             Outcome::Class(idx) => self.state_of(idx),
@@ -369,14 +393,14 @@ impl Decider {
             self.announced = held;
             return (None, None);
         }
-        let cools = |at: Duration| now.saturating_sub(at) < self.rules.cooldown;
+        let cools = |at: Past| at.elapsed(now) < self.rules.cooldown;
         if self.last_event_at.is_some_and(cools) {
             return (None, Some(Reason::Cooldown));
         }
         let change = Change { from: self.last_event, to: held };
         self.announced = held;
         self.last_event = held;
-        self.last_event_at = Some(now);
+        self.last_event_at = Some(Past { at: now, before: Duration::ZERO });
         (Some(change), None)
     }
 

@@ -60,6 +60,11 @@ impl Fuser {
         Self { history, means: Means::default() }
     }
 
+    /// Goes on from a history that an earlier run had with the same classes and weighting.
+    pub fn go_on_from(&mut self, means: Means) {
+        self.means = means;
+    }
+
     /// The means so far. All zero without history.
     pub fn means(&self) -> Means {
         self.means

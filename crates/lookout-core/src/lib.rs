@@ -10,6 +10,7 @@
 
 mod adaptation;
 mod background;
+mod calibration;
 mod caption;
 mod classes;
 mod classify;
@@ -28,14 +29,18 @@ mod taught;
 
 pub use adaptation::{AdaptationMode, Adapted, typical_distance};
 pub use background::{Background, ClassBackground, InvalidBackground};
+pub use calibration::{
+    CalibratedClass, Calibration, Calibrator, Extrapolation, MIN_BLOCKS, MIN_FRAMES, NoBound,
+    Temperature, TooFewFrames,
+};
 pub use caption::MAX_CAPTION_CHARS;
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};
 pub use classify::{
     ClassEmbeddings, Classifier, ClassifyError, Evidence, LogitBias, LogitScale, Scales,
 };
 pub use decision::{
-    Bound, Change, Decider, DecisionRules, InvalidRules, LastKnown, Observation, Outcome, Reason,
-    Snapshot, State, Verdict,
+    Bound, Change, Decider, DecisionRules, InvalidRules, LastKnown, Memory, Observation, Outcome,
+    Reason, Remembered, Snapshot, State, Verdict, When,
 };
 pub use device::{Device, UnknownDevice};
 pub use distribution::{Distribution, DistributionError};
@@ -44,8 +49,8 @@ pub use frame::{Frame, Picture, PictureError};
 pub use fusion::{Fuser, Means, Weighting, Weights, Window};
 pub use id::{Id, InvalidId};
 pub use ports::{
-    CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource, ImageEncoder,
-    LessonRecall, PortError, Publish, Stamp,
+    CameraMemory, CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource,
+    ImageEncoder, LessonRecall, PortError, Publish, Remember, Stamp,
 };
 pub use retrieval::{Candidate, Retrieved, rerank};
 pub use stop::{Stop, Stopper, stop_pair};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Picture, Recalled, Snapshot,
-    State, Stop,
+    Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Means, Memory, Picture, Recalled,
+    Snapshot, State, Stop,
 };
 
 /// Time, injected so that tests own it.
@@ -96,6 +96,24 @@ pub trait LessonRecall: Send {
 
     /// The lessons in reach of `image`, in any order.
     fn recall(&self, image: &Embedding) -> Vec<Recalled>;
+}
+
+/// What the next run of the program is to know of a camera.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CameraMemory {
+    /// What was said.
+    pub said: Memory,
+    /// The history of its fusion, over these classes.
+    pub means: Means,
+    /// The classes that it decides between.
+    pub classes: Arc<ClassSet>,
+}
+
+/// Keeps over a restart what each camera has said.
+pub trait Remember: Send {
+    /// What is to be known from now on. It is kept when this returns; called at each event and at the
+    /// end. An error leaves what was kept before.
+    fn remember(&mut self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), PortError>;
 }
 
 /// An open camera.

@@ -128,5 +128,6 @@ pub(crate) fn settings_of(ids: &[&str], now: Duration) -> TrackSettings {
         max_age: second,
         heartbeat: second * 30,
         counters: Arc::default(),
+        memory: Default::default(),
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_core::{
-    Candidate, Change, Classifier, ClassifyError, Decider, Decision, Embedding, Evidence, Id,
-    Picture, Recalled, Snapshot, Stamp, State,
+    Background, CameraMemory, Candidate, Change, Classifier, ClassifyError, Decider, Decision,
+    Embedding, Evidence, Id, Means, Memory, Picture, Recalled, Snapshot, Stamp, State,
 };
 
 use crate::CameraCounters;
@@ -28,6 +28,8 @@ pub struct TrackSettings {
     pub heartbeat: Duration,
     /// Shared with the camera's stage.
     pub counters: Arc<CameraCounters>,
+    /// What an earlier run said, and its history of fusion where that was over the same classes.
+    pub memory: (Memory, Option<Means>),
 }
 
 /// What takes the place of a track's labels, all of it at once.
@@ -35,6 +37,8 @@ pub struct TrackSettings {
 pub struct Labels {
     /// Makes evidence over the classes of `decider`; `None`: they are the ones in use.
     pub classifier: Option<Classifier>,
+    /// What is known of the scene's background, over the classes of `decider`.
+    pub background: Background,
     /// Decides on it, by its own rules.
     pub decider: Decider,
 }
@@ -53,13 +57,25 @@ pub struct Track {
     heartbeat: Duration,
     seq: u64,
     sent: Option<(State, Duration)>,
+    memory: Memory,
 }
 
 impl Track {
     /// Nothing was seen or sent yet.
     pub fn new(settings: TrackSettings) -> Self {
-        let TrackSettings { camera, classifier, decider, gate, max_age, heartbeat, counters } =
-            settings;
+        let TrackSettings {
+            camera,
+            mut classifier,
+            decider,
+            gate,
+            max_age,
+            heartbeat,
+            counters,
+            memory: (memory, means),
+        } = settings;
+        if let Some(means) = means {
+            classifier.go_on_from(means);
+        }
         Self {
             camera,
             max_age,
@@ -72,6 +88,27 @@ impl Track {
             heartbeat,
             seq: 0,
             sent: None,
+            memory,
+        }
+    }
+
+    /// Takes up what an earlier run said; see [`Decider::remembering`]. To be published: the end of a
+    /// class that is gone, and the first state.
+    pub fn begin(&mut self, at: Stamp) -> Vec<Decision> {
+        let memory = std::mem::take(&mut self.memory);
+        let Some(old) = Decider::remembering(self.decider.rules(), &memory, at) else {
+            return Vec::new();
+        };
+        let new = std::mem::replace(&mut self.decider, old);
+        self.hand_over(at, new)
+    }
+
+    /// What the next run is to know, at `at`.
+    pub fn memory(&self, at: Stamp) -> CameraMemory {
+        CameraMemory {
+            said: self.decider.memory(at),
+            means: self.classifier.means(),
+            classes: Arc::clone(self.decider.classes()),
         }
     }
 
@@ -131,7 +168,16 @@ impl Track {
     /// Goes on with other labels; see [`Decider::take_over`]. To be published, in this order: the
     /// end of a class that is gone, which is over the old classes, and the state over the new ones.
     pub fn relabel(&mut self, at: Stamp, labels: Labels) -> Vec<Decision> {
-        let Labels { classifier, mut decider } = labels;
+        let Labels { classifier, background, decider } = labels;
+        if let Some(classifier) = classifier {
+            self.classifier = classifier;
+        }
+        self.classifier.set_background(background);
+        self.hand_over(at, decider)
+    }
+
+    /// Decides with `decider` from now on, which takes over.
+    fn hand_over(&mut self, at: Stamp, mut decider: Decider) -> Vec<Decision> {
         let (snapshot, change) = decider.take_over(&self.decider, at.mono);
         let end = change.map(|change| {
             // The class it was is known to the old classes alone, all else of the snapshot to the new.
@@ -143,9 +189,6 @@ impl Track {
             let mut new = decider.clone();
             new.take_over(otherwise, at.mono);
             *otherwise = new;
-        }
-        if let Some(classifier) = classifier {
-            self.classifier = classifier;
         }
         self.decider = decider;
         self.sent = None;
@@ -235,7 +278,8 @@ mod tests {
 
     fn labels(ids: &[&str], now: u64) -> Labels {
         let TrackSettings { classifier, decider, .. } = settings_of(ids, at(now));
-        Labels { classifier: Some(classifier), decider }
+        let background = Background::unknown(ids.len());
+        Labels { classifier: Some(classifier), background, decider }
     }
 
     #[test]

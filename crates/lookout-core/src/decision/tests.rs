@@ -77,7 +77,7 @@ fn starts_stale_and_reports_each_state() {
     let (unknown, change) = it.see(3.0, 0.35, 0.33, 0.32);
     assert_eq!((unknown.state, unknown.reason), (State::Unknown, Some(Reason::LowScore)));
     assert_eq!(from_to(change), Some((Outcome::Class(EMPTY), Outcome::Unknown)));
-    assert_eq!(unknown.last_known, Some(LastKnown { class: EMPTY, at: at(2.0) }));
+    assert_eq!(unknown.last_known, Some(LastKnown { class: EMPTY, at: When::Here(at(2.0)) }));
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn stale_forgets_the_scene_but_not_the_last_event() {
     assert_eq!(it.tick(at(9.9)).state, State::Label(CAT));
     let stale = it.tick(at(10.0));
     assert_eq!((stale.state, stale.score, stale.since), (State::Stale, None, at(10.0)));
-    assert_eq!(stale.last_known, Some(LastKnown { class: CAT, at: at(0.0) }));
+    assert_eq!(stale.last_known, Some(LastKnown { class: CAT, at: When::Here(at(0.0)) }));
     assert_eq!(it.tick(at(20.0)).since, at(10.0));
     assert!(it.gated(at(20.0)).is_none(), "nothing to repeat");
     let (back, change) = it.see(21.0, 0.8, 0.1, 0.1);
@@ -410,7 +410,7 @@ fn what_is_held_stays_held_under_its_id() {
     it.see(1.0, 0.1, 0.8, 0.1);
     let (snapshot, change) = relabel(&mut it, "XBAyc", at(2.0));
     assert_eq!((snapshot.state, snapshot.reason, change), (State::Label(1), None, None));
-    assert_eq!(snapshot.last_known, Some(LastKnown { class: 1, at: at(1.0) }));
+    assert_eq!(snapshot.last_known, Some(LastKnown { class: 1, at: When::Here(at(1.0)) }));
     assert_eq!(snapshot.since, at(1.0));
     assert!((snapshot.score.unwrap() - 0.8).abs() < 1e-12, "the mean goes on");
     assert!(it.gated(at(2.0)).is_none(), "nothing was seen with these classes");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lookout_core::{CameraStatus, Change, ClassSet, Outcome, Snapshot};
+use lookout_core::{CameraStatus, Change, ClassSet, Outcome, Snapshot, When};
 use serde::Serialize;
 
 use super::{
@@ -32,6 +32,8 @@ pub struct StatePayload<'a> {
     label: Option<Named<'a>>,
     score: Option<Number>,
     margin: Option<Number>,
+    /// Deviations of the cosine above the background; null where that is not calibrated.
+    sigma: Option<Number>,
     reason: Option<&'static str>,
     since: Moment,
     last_known: Option<Known<'a>>,
@@ -89,7 +91,10 @@ impl<'a> StatePayload<'a> {
                 Some(Known {
                     class: Named::new(class),
                     state: kind_name(class.kind),
-                    at: Moment::new(origin.at.at(it.at)),
+                    at: match it.at {
+                        When::Here(mono) => Moment::new(origin.at.at(mono)),
+                        When::Earlier(wall) => Moment::earlier(wall),
+                    },
                 })
             }
         };
@@ -102,6 +107,7 @@ impl<'a> StatePayload<'a> {
             label: label_of(classes, snapshot.state)?.map(Named::new),
             score: number("score", snapshot.score)?,
             margin: number("margin", snapshot.margin)?,
+            sigma: number("sigma", snapshot.sigma)?,
             reason: snapshot.reason.map(reason_name),
             since: Moment::new(origin.at.at(snapshot.since)),
             last_known,

@@ -13,6 +13,10 @@ pub struct EvidencePayload<'a> {
     reason: Option<&'static str>,
     label: Option<Scored<'a>>,
     margin: Number,
+    /// Deviations of the cosine above the background, for the class that the margin is of; null where
+    /// that is not calibrated.
+    sigma: Option<Number>,
+    familiarity: Option<Number>,
     scores: Scores<'a>,
     image: Image<'a>,
     captions: Option<Captions<'a>>,
@@ -72,6 +76,8 @@ struct Scored<'a> {
 #[derive(Clone, Debug, Serialize)]
 struct Image<'a> {
     confidence: Number,
+    /// The cosine of picture and class, for the class that the margin is of.
+    cosine: Option<Number>,
     /// How probable it is that the picture and the class the payload is about match, judged by
     /// itself; null for a model that cannot tell.
     r#match: Option<Number>,
@@ -167,9 +173,23 @@ impl<'a> EvidencePayload<'a> {
             reason: reason.map(reason_name),
             label,
             margin: Number::new("margin", evidence.fused.lead(subject))?,
+            sigma: evidence
+                .observation()
+                .sigma(subject)
+                .map(|it| Number::new("sigma", it))
+                .transpose()?,
+            familiarity: evidence
+                .familiarity
+                .map(|it| Number::new("familiarity", it))
+                .transpose()?,
             scores: fused,
             image: Image {
                 confidence: Number::new("image confidence", evidence.image.confidence())?,
+                cosine: evidence
+                    .cosines
+                    .get(subject)
+                    .map(|it| Number::new("cosine", *it))
+                    .transpose()?,
                 r#match: image_match.transpose()?,
                 scores: Scores::new(classes, &evidence.image, top_n)?,
             },

@@ -11,6 +11,8 @@ pub use camera::{EventPayload, StatePayload, camera_status};
 pub use evidence::{EvidenceMessage, EvidencePayload, PictureLine};
 pub use info::{IndexInfo, InfoPayload, ModelInfo, NodeInfo};
 
+use std::time::Duration;
+
 use lookout_core::{Class, ClassKind, ClassSet, Reason, Stamp, State};
 use serde::{Serialize, Serializer};
 
@@ -36,17 +38,21 @@ struct Moment {
     /// RFC 3339, UTC, milliseconds; null while the clock is not synchronized, or beyond what the
     /// format can express.
     time: Option<String>,
-    mono_ms: u64,
+    /// Null for a moment of an earlier run.
+    mono_ms: Option<u64>,
 }
 
 impl Moment {
     fn new(at: Stamp) -> Self {
-        let wall = at.wall.and_then(|it| jiff::SignedDuration::try_from(it).ok());
+        let mono_ms = u64::try_from(at.mono.as_millis()).unwrap_or(u64::MAX);
+        Self { mono_ms: Some(mono_ms), ..Self::earlier(at.wall) }
+    }
+
+    /// In an earlier run.
+    fn earlier(wall: Option<Duration>) -> Self {
+        let wall = wall.and_then(|it| jiff::SignedDuration::try_from(it).ok());
         let time = wall.and_then(|it| jiff::Timestamp::from_duration(it).ok());
-        Self {
-            time: time.map(|it| format!("{it:.3}")),
-            mono_ms: u64::try_from(at.mono.as_millis()).unwrap_or(u64::MAX),
-        }
+        Self { time: time.map(|it| format!("{it:.3}")), mono_ms: None }
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use lookout_core::{
     AdaptationMode, Adapted, Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution,
     Embedding, Evidence, Id, LastKnown, Outcome, Reason, Recalled, Retrieved, Snapshot, Stamp,
-    State, Stop, Taught, Weights,
+    State, Stop, Taught, Weights, When,
 };
 
 use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
@@ -122,7 +122,7 @@ fn snapshot() -> Snapshot {
         sigma: Some(4.25),
         reason: None,
         since: Duration::from_secs(60),
-        last_known: Some(LastKnown { class: 2, at: Duration::from_millis(60_250) }),
+        last_known: Some(LastKnown { class: 2, at: When::Here(Duration::from_millis(60_250)) }),
     }
 }
 

@@ -31,34 +31,35 @@ fn state() {
     check(
         &full,
         expect![[r#"
-        {
-          "v": 1,
-          "time": "2025-11-24T16:00:00.250Z",
-          "mono_ms": 61500,
-          "boot_id": "00ff",
-          "seq": 7,
-          "state": "label",
-          "label": {
-            "id": "car",
-            "name": "a \"red\"\n\u0007car"
-          },
-          "score": 0.75,
-          "margin": 0.5,
-          "reason": null,
-          "since": {
-            "time": "2025-11-24T15:59:58.750Z",
-            "mono_ms": 60000
-          },
-          "last_known": {
-            "id": "empty",
-            "name": "an empty scene",
-            "state": "none",
-            "time": "2025-11-24T15:59:59.000Z",
-            "mono_ms": 60250
-          },
-          "picture": "a.jpg",
-          "heartbeat_s": 60.0
-        }"#]],
+            {
+              "v": 1,
+              "time": "2025-11-24T16:00:00.250Z",
+              "mono_ms": 61500,
+              "boot_id": "00ff",
+              "seq": 7,
+              "state": "label",
+              "label": {
+                "id": "car",
+                "name": "a \"red\"\n\u0007car"
+              },
+              "score": 0.75,
+              "margin": 0.5,
+              "sigma": 4.25,
+              "reason": null,
+              "since": {
+                "time": "2025-11-24T15:59:58.750Z",
+                "mono_ms": 60000
+              },
+              "last_known": {
+                "id": "empty",
+                "name": "an empty scene",
+                "state": "none",
+                "time": "2025-11-24T15:59:59.000Z",
+                "mono_ms": 60250
+              },
+              "picture": "a.jpg",
+              "heartbeat_s": 60.0
+            }"#]],
     );
 }
 
@@ -72,6 +73,7 @@ fn state_without_a_clock_a_frame_or_a_past() {
         score: None,
         margin: None,
         reason: Some(Reason::Dwell),
+        sigma: None,
         last_known: None,
         ..snapshot()
     };
@@ -80,25 +82,26 @@ fn state_without_a_clock_a_frame_or_a_past() {
     check(
         &bare,
         expect![[r#"
-        {
-          "v": 1,
-          "time": null,
-          "mono_ms": 61500,
-          "boot_id": "00ff",
-          "seq": 7,
-          "state": "stale",
-          "label": null,
-          "score": null,
-          "margin": null,
-          "reason": "dwell",
-          "since": {
-            "time": null,
-            "mono_ms": 60000
-          },
-          "last_known": null,
-          "picture": null,
-          "heartbeat_s": 1.5
-        }"#]],
+            {
+              "v": 1,
+              "time": null,
+              "mono_ms": 61500,
+              "boot_id": "00ff",
+              "seq": 7,
+              "state": "stale",
+              "label": null,
+              "score": null,
+              "margin": null,
+              "sigma": null,
+              "reason": "dwell",
+              "since": {
+                "time": null,
+                "mono_ms": 60000
+              },
+              "last_known": null,
+              "picture": null,
+              "heartbeat_s": 1.5
+            }"#]],
     );
 }
 
@@ -160,12 +163,15 @@ fn evidence_of_a_camera() {
                 "score": 0.872590557
               },
               "margin": 0.800963963,
+              "sigma": 4.5,
+              "familiarity": 0.625,
               "scores": {
                 "car": 0.872590557,
                 "person": 0.071626595
               },
               "image": {
                 "confidence": 0.242320889,
+                "cosine": 0.25,
                 "match": 0.75,
                 "scores": {
                   "car": 0.665240956,
@@ -243,6 +249,8 @@ fn evidence_of_a_picture_without_captions() {
               "reason": "low_margin",
               "label": null,
               "margin": 0.800963963,
+              "sigma": 4.5,
+              "familiarity": 0.625,
               "scores": {
                 "car": 0.872590557,
                 "person": 0.071626595,
@@ -250,6 +258,7 @@ fn evidence_of_a_picture_without_captions() {
               },
               "image": {
                 "confidence": 0.242320889,
+                "cosine": 0.25,
                 "match": null,
                 "scores": {
                   "car": 0.665240956,

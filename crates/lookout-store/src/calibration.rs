@@ -1,0 +1,347 @@
+//! The file of calibrations: what `lookout calibrate` found of each camera.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use lookout_core::{
+    Background, Bound, CalibratedClass, Calibration, ClassBackground, ClassSet, Extrapolation, Id,
+    NoBound, Temperature,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{StoreError, kept, prompts};
+
+const HEADING: &str = "lookout calibration 1";
+
+/// The calibrations of a file, all of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Calibrations {
+    /// Id of the embedding space that the cosines are of.
+    pub space: String,
+    /// One a camera.
+    pub cameras: BTreeMap<Id, CameraCalibration>,
+}
+
+/// The calibration of one camera, by the ids of its classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CameraCalibration {
+    /// When it was made, in seconds since the Unix epoch; `None`: the clock was not synchronized.
+    pub made_s: Option<u64>,
+    /// Frames that it is from.
+    pub n_frames: usize,
+    /// Time that they cover, in seconds.
+    pub covered_s: f64,
+    /// τ of the mean over time that the bounds are for, in seconds.
+    pub smoothing_s: f64,
+    /// What the bounds are for, of all labels together.
+    pub false_alarms_a_day: f64,
+    /// At least 1; see [`Background::temperature`].
+    pub temperature: f64,
+    /// Where that comes from: `negatives`, `no negatives` or `unfit negatives`.
+    pub temperature_from: String,
+    /// A hash of all prompts, which the temperature is for.
+    prompts: String,
+    /// By id.
+    pub classes: BTreeMap<String, KeptClass>,
+}
+
+/// What is kept of one class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptClass {
+    /// A hash of its prompts.
+    prompts: String,
+    /// Median cosine on the background.
+    pub mean: f64,
+    /// Its deviation there.
+    pub deviation: f64,
+    /// Sigmas from which on the label is there; `None`: no bound.
+    pub bound: Option<f64>,
+    /// Sigmas below which it has gone.
+    pub lower_bound: Option<f64>,
+    /// How the bound was found, for people.
+    pub from: Option<KeptExtrapolation>,
+    /// Why a label has no bound, for people.
+    pub why_no_bound: Option<String>,
+}
+
+/// How a bound was found.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptExtrapolation {
+    /// After how long the series has forgotten itself, in seconds.
+    pub correlation_s: f64,
+    /// The length of a block, in seconds.
+    pub block_s: f64,
+    /// How many there were.
+    pub n_blocks: usize,
+    /// The most that was seen, in sigmas.
+    pub greatest: f64,
+    /// The level without caution, in sigmas.
+    pub estimate: f64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// The file says itself what its bounds are.
+    note: String,
+    space: String,
+    cameras: BTreeMap<String, CameraCalibration>,
+}
+
+impl Calibrations {
+    /// Reads a file. Every value in it is checked.
+    pub fn read(path: &Path) -> Result<Self, StoreError> {
+        let File { note: _, space, cameras } = kept::read(path, HEADING)?;
+        let damaged = |reason| StoreError::Damaged { path: path.to_path_buf(), reason };
+        let mut checked = BTreeMap::new();
+        for (id, camera) in cameras {
+            let id = Id::new(id).map_err(|it| damaged(it.to_string()))?;
+            camera.check().map_err(|it| damaged(format!("camera {id}: {it}")))?;
+            checked.insert(id, camera);
+        }
+        Ok(Self { space, cameras: checked })
+    }
+
+    /// Replaces the file.
+    pub fn write(&self, path: &Path) -> Result<(), StoreError> {
+        let cameras = self.cameras.iter().map(|(id, it)| (id.to_string(), it.clone())).collect();
+        let note = "Bounds are extrapolated from the recorded time to a day; they know nothing of \
+                    what that time did not have."
+            .to_owned();
+        kept::write(path, HEADING, &File { note, space: self.space.clone(), cameras })
+    }
+}
+
+impl CameraCalibration {
+    /// What was found of a camera that decides between `classes`, `made` after the Unix epoch.
+    pub fn new(found: &Calibration, classes: &ClassSet, made: Option<Duration>) -> Self {
+        let of_class = |(idx, class): (usize, &CalibratedClass)| {
+            (
+                classes.classes()[idx].id.to_string(),
+                KeptClass::new(class, prompts::of_class(classes, idx)),
+            )
+        };
+        Self {
+            made_s: made.map(|it| it.as_secs()),
+            n_frames: found.n_frames,
+            covered_s: found.covered.as_secs_f64(),
+            smoothing_s: found.smoothing.as_secs_f64(),
+            false_alarms_a_day: found.false_alarms_a_day,
+            temperature: found.temperature.get(),
+            temperature_from: match found.temperature {
+                Temperature::OfNegatives(_) => "negatives",
+                Temperature::NoNegatives => "no negatives",
+                Temperature::Unfit => "unfit negatives",
+            }
+            .to_owned(),
+            prompts: prompts::of_set(classes),
+            classes: found.classes.iter().enumerate().map(of_class).collect(),
+        }
+    }
+
+    /// What is known of `classes`, and the ids of those that were calibrated with other prompts or not
+    /// at all. The temperature counts where no class has changed.
+    pub fn background(&self, classes: &ClassSet) -> (Background, Vec<Id>) {
+        let mut unknown = Vec::new();
+        let mut known = Vec::with_capacity(classes.classes().len());
+        for (idx, class) in classes.classes().iter().enumerate() {
+            let found = self.classes.get(class.id.as_str());
+            let found = found.filter(|it| it.prompts == prompts::of_class(classes, idx));
+            if found.is_none() {
+                unknown.push(class.id.clone());
+            }
+            known.push(found.map(KeptClass::background));
+        }
+        let is_same = self.prompts == prompts::of_set(classes);
+        let temperature = if is_same { self.temperature } else { 1.0 };
+        let n_classes = known.len();
+        // Checked when it was read or made.
+        let background = Background::new(known, temperature);
+        (background.unwrap_or_else(|_| Background::unknown(n_classes)), unknown)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let at_least_0 = |what: &str, it: f64| match it.is_finite() && 0.0 <= it {
+            true => Ok(()),
+            false => Err(format!("{what} must be at least 0, got {it}")),
+        };
+        at_least_0("covered_s", self.covered_s)?;
+        at_least_0("smoothing_s", self.smoothing_s)?;
+        at_least_0("false_alarms_a_day", self.false_alarms_a_day)?;
+        for (id, class) in &self.classes {
+            Id::new(id.as_str()).map_err(|it| it.to_string())?;
+            if class.bound.is_some() != class.lower_bound.is_some() {
+                return Err(format!("class {id} must have both bounds or none"));
+            }
+        }
+        let classes = self.classes.values().map(|it| Some(it.background())).collect();
+        Background::new(classes, self.temperature).map(drop).map_err(|it| it.to_string())
+    }
+}
+
+impl KeptClass {
+    fn new(found: &CalibratedClass, prompts: String) -> Self {
+        let ClassBackground { mean, deviation, bound } = found.background;
+        Self {
+            prompts,
+            mean,
+            deviation,
+            bound: bound.map(|it| it.enter),
+            lower_bound: bound.map(|it| it.exit),
+            from: found.extrapolation.map(KeptExtrapolation::new),
+            why_no_bound: found.why_no_bound.as_ref().map(why),
+        }
+    }
+
+    fn background(&self) -> ClassBackground {
+        let bound = self.bound.zip(self.lower_bound);
+        ClassBackground {
+            mean: self.mean,
+            deviation: self.deviation,
+            bound: bound.map(|(enter, exit)| Bound { enter, exit }),
+        }
+    }
+}
+
+impl KeptExtrapolation {
+    fn new(it: Extrapolation) -> Self {
+        let Extrapolation { correlation, block, n_blocks, greatest, estimate } = it;
+        let (correlation_s, block_s) = (correlation.as_secs_f64(), block.as_secs_f64());
+        Self { correlation_s, block_s, n_blocks, greatest, estimate }
+    }
+}
+
+/// A sentence for people, with what to do.
+fn why(why: &NoBound) -> String {
+    match why {
+        NoBound::SeemsPresent { accepted } => format!(
+            "it was accepted in {:.0} % of the frames, so it seems to be in the picture; calibrate \
+             while it is not",
+            100.0 * accepted
+        ),
+        NoBound::TwoLevels { upper } => format!(
+            "its cosine keeps to two levels, the upper one in {:.0} % of the frames, as if it were there for \
+             part of the time; calibrate while it is not, and while the light stays as it is",
+            100.0 * upper
+        ),
+        NoBound::TooFewBlocks { got, needed } => format!(
+            "the scene changes so slowly that the time holds {got} independent blocks, and {} are \
+             needed; calibrate for at least {} minutes",
+            lookout_core::MIN_BLOCKS,
+            needed.as_secs().div_ceil(60)
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookout_core::{Class, ClassKind};
+
+    use super::*;
+
+    fn classes(names: [&str; 3]) -> ClassSet {
+        let class = |(idx, name): (usize, &str)| Class {
+            id: Id::new(["cat", "dog", "empty"][idx]).unwrap(),
+            kind: if idx == 2 { ClassKind::Negative } else { ClassKind::Label },
+            name: name.to_owned(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        let classes = names.into_iter().enumerate().map(class).collect();
+        ClassSet::new(vec!["{}".to_owned()], classes).unwrap()
+    }
+
+    fn calibration() -> Calibration {
+        let background = |bound| ClassBackground { mean: 0.21, deviation: 0.004, bound };
+        let extrapolation = Extrapolation {
+            correlation: Duration::from_secs(2),
+            block: Duration::from_secs(20),
+            n_blocks: 30,
+            greatest: 3.5,
+            estimate: 5.0,
+        };
+        let cat = CalibratedClass {
+            background: background(Some(Bound { enter: 6.0, exit: 3.0 })),
+            extrapolation: Some(extrapolation),
+            why_no_bound: None,
+        };
+        let why = NoBound::SeemsPresent { accepted: 0.25 };
+        let dog = CalibratedClass {
+            background: background(None),
+            extrapolation: None,
+            why_no_bound: Some(why),
+        };
+        let empty = CalibratedClass { why_no_bound: None, ..dog.clone() };
+        Calibration {
+            n_frames: 1200,
+            covered: Duration::from_secs(600),
+            smoothing: Duration::from_secs(1),
+            false_alarms_a_day: 1.0,
+            temperature: Temperature::OfNegatives(1.5),
+            classes: vec![cat, dog, empty],
+        }
+    }
+
+    fn calibrations() -> Calibrations {
+        let camera =
+            CameraCalibration::new(&calibration(), &classes(["a cat", "a dog", "nothing"]), None);
+        let cameras = BTreeMap::from([(Id::new("yard").unwrap(), camera)]);
+        Calibrations { space: "space-1".to_owned(), cameras }
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calibration");
+        calibrations().write(&path).unwrap();
+        assert_eq!(Calibrations::read(&path).unwrap(), calibrations());
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with(HEADING) && text.contains("extrapolated"), "{text}");
+        assert!(text.contains("25 % of the frames"), "{text}");
+    }
+
+    #[test]
+    fn classes_with_other_prompts_are_unknown() {
+        let camera = &calibrations().cameras[&Id::new("yard").unwrap()];
+        let (same, unknown) = camera.background(&classes(["a cat", "a dog", "nothing"]));
+        assert!(unknown.is_empty() && (same.temperature() - 1.5).abs() < 1e-12);
+        assert_eq!(same.classes()[0].unwrap().bound, Some(Bound { enter: 6.0, exit: 3.0 }));
+        assert_eq!(same.classes()[1].unwrap().bound, None);
+        let (other, unknown) = camera.background(&classes(["a cat", "a big dog", "nothing"]));
+        assert_eq!(unknown, [Id::new("dog").unwrap()]);
+        assert!(other.classes()[0] == same.classes()[0] && other.classes()[1].is_none());
+        assert!((other.temperature() - 1.0).abs() < 1e-12, "it was of all classes together");
+    }
+
+    #[test]
+    fn values_that_no_calibration_has_are_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calibration");
+        let refused = |change: &dyn Fn(&mut CameraCalibration)| {
+            let mut it = calibrations();
+            change(it.cameras.get_mut(&Id::new("yard").unwrap()).unwrap());
+            it.write(&path).unwrap();
+            let error = Calibrations::read(&path).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            error.to_string()
+        };
+        let cat = |it: &mut CameraCalibration, change: fn(&mut KeptClass)| {
+            change(it.classes.get_mut("cat").unwrap());
+        };
+        assert!(refused(&|it| it.temperature = 0.5).contains("temperature must be 1 to 100"));
+        assert!(refused(&|it| cat(it, |it| it.deviation = 0.0)).contains("deviation"));
+        assert!(refused(&|it| cat(it, |it| it.mean = 2.0)).contains("mean"));
+        assert!(refused(&|it| cat(it, |it| it.lower_bound = None)).contains("both bounds"));
+        assert!(refused(&|it| cat(it, |it| it.lower_bound = Some(7.0))).contains("at most"));
+        assert!(refused(&|it| it.covered_s = -1.0).contains("covered_s"));
+        refused(&|it| {
+            let cat = it.classes["cat"].clone();
+            it.classes.insert("A cat".to_owned(), cat);
+        });
+    }
+}

@@ -1,0 +1,234 @@
+//! A small text file that is wholly there or not: a line with what it is and the version of its form, a
+//! JSON document, a line with the checksum of all before it.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A larger file is not read.
+const MAX_BYTES: u64 = 64 << 20;
+const CHECKSUM: &str = "crc32 ";
+/// How often another process may finish its own file while this one opens it.
+const ATTEMPTS: usize = 8;
+
+/// A kept file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be read.
+    #[error("{} cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what was written.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It is something else, or of another version of this program.
+    #[error("{} must begin with {expected:?}, got {got:?}", path.display())]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// Its first line as this program writes it.
+        expected: String,
+        /// Its first line.
+        got: String,
+    },
+}
+
+/// Reads the document in `path`, whose first line must be `heading`.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path, heading: &str) -> Result<T, StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
+    let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), reason };
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(damaged("it is no regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if MAX_BYTES < bytes.len() as u64 {
+        return Err(damaged(format!("it has more than {MAX_BYTES} bytes")));
+    }
+    let first = bytes.split(|it| *it == b'\n').next().unwrap_or_default();
+    if first != heading.as_bytes() {
+        let got: String = String::from_utf8_lossy(first).chars().take(80).collect();
+        let (path, expected) = (path.to_path_buf(), heading.to_owned());
+        // The beginning of it is what a disk may leave.
+        return Err(match heading.as_bytes().starts_with(first) {
+            true => damaged("it is cut off".to_owned()),
+            false => StoreError::Other { path, expected, got },
+        });
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|it| damaged(it.to_string()))?;
+    let checked = text.strip_suffix('\n').and_then(|it| {
+        let end = it.rfind('\n')? + 1;
+        Some((&it[..end], it[end..].strip_prefix(CHECKSUM)?))
+    });
+    let (content, checksum) = checked.ok_or_else(|| damaged("it is cut off".to_owned()))?;
+    if self::checksum(content) != checksum {
+        return Err(damaged("its checksum is wrong; it is not to be edited by hand".to_owned()));
+    }
+    serde_json::from_str(&content[heading.len() + 1..]).map_err(|it| damaged(it.to_string()))
+}
+
+fn checksum(content: &str) -> String {
+    format!("{:08x}", crc32fast::hash(content.as_bytes()))
+}
+
+/// Writes `document` under `heading`: contents and folder are on the disk before this returns, and
+/// on an error `path` is as it was.
+pub(crate) fn write<T: Serialize>(
+    path: &Path,
+    heading: &str,
+    document: &T,
+) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
+    let document = serde_json::to_string_pretty(document).map_err(|it| failed(it.into()))?;
+    let mut content = format!("{heading}\n{document}\n");
+    content += &format!("{CHECKSUM}{}\n", checksum(&content));
+    replace(path, content.as_bytes()).map_err(failed)
+}
+
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(".tmp");
+    let temporary = path.with_file_name(temporary);
+    let mut file = open_locked(&temporary)?;
+    let written = file
+        .set_len(0)
+        .and_then(|()| file.write_all(content))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&temporary, path));
+    if let Err(error) = written {
+        // What is left over is as good as none.
+        fs::remove_file(&temporary).ok();
+        return Err(error);
+    }
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A file of that name that no other process writes. What a killed process left of it is used again.
+fn open_locked(path: &Path) -> io::Result<File> {
+    for _ in 0..ATTEMPTS {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::other("another process is writing it"));
+            }
+            // Without locks the name is all there is.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        // Another process may have finished it before it was locked: then it is the file itself.
+        match fs::metadata(path) {
+            Ok(it) if it.ino() == file.metadata()?.ino() => return Ok(file),
+            _ => {}
+        }
+    }
+    Err(io::Error::other("other processes write it all the time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADING: &str = "lookout test 1";
+
+    fn kept() -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kept");
+        write(&path, HEADING, &vec!["ä", "b\n"]).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let (folder, path) = kept();
+        assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["ä", "b\n"]);
+        write(&path, HEADING, &["c"]).unwrap();
+        assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["c"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn no_damage_passes() {
+        let (_folder, path) = kept();
+        let whole = fs::read(&path).unwrap();
+        let error = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read::<Vec<String>>(&path, HEADING).unwrap_err()
+        };
+        for len in 0..whole.len() {
+            let error = error(&whole[..len]);
+            assert!(matches!(error, StoreError::Damaged { .. }), "{len} bytes: {error}");
+        }
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 16;
+            error(&flipped);
+        }
+        error(&[whole.as_slice(), b"x"].concat());
+        let other = error(b"lookout test 2\n[]\n");
+        assert_eq!(
+            other.to_string(),
+            format!(
+                "{} must begin with \"lookout test 1\", got \"lookout test 2\"",
+                path.display()
+            )
+        );
+    }
+
+    #[test]
+    fn a_sound_file_of_another_form_is_damage_too() {
+        let (_folder, path) = kept();
+        let error = read::<Vec<u32>>(&path, HEADING).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_killed_writer_hinders_nobody_and_a_living_one_is_told() {
+        let (folder, path) = kept();
+        let temporary = folder.path().join(".kept.tmp");
+        fs::write(&temporary, "much longer than what will be written".repeat(9)).unwrap();
+        write(&path, HEADING, &["c"]).unwrap();
+        assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["c"]);
+        let other = open_locked(&temporary).unwrap();
+        let error = write(&path, HEADING, &["d"]).unwrap_err();
+        assert!(matches!(error, StoreError::Write { .. }), "{error}");
+        drop(other);
+        assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("folder");
+        fs::create_dir(&path).unwrap();
+        assert!(matches!(write(&path, HEADING, &["c"]), Err(StoreError::Write { .. })));
+        assert!(matches!(read::<Vec<String>>(&path, HEADING), Err(StoreError::Damaged { .. })));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        let gone = folder.path().join("gone/file");
+        assert!(matches!(write(&gone, HEADING, &["c"]), Err(StoreError::Write { .. })));
+        assert!(matches!(read::<Vec<String>>(&gone, HEADING), Err(StoreError::Read { .. })));
+    }
+}
