@@ -21,7 +21,7 @@ impl Config {
             taught,
             adaptation,
             encoder: Encoder { device },
-            fusion: Fusion { weighting, captions, candidates },
+            fusion: Fusion { weighting, rerank, dedupe, captions, candidates },
             gate: Gate { luma_change, interval },
             mqtt,
             cameras,
@@ -39,6 +39,8 @@ impl Config {
             _ => "fusion.weighting",
         };
         changes.note(weighting_key, weighting, &new.fusion.weighting);
+        changes.note("fusion.rerank", rerank, &new.fusion.rerank);
+        changes.note("fusion.dedupe", dedupe, &new.fusion.dedupe);
         changes.note("fusion.captions", captions, &new.fusion.captions);
         changes.note("fusion.candidates", candidates, &new.fusion.candidates);
         changes.note("gate.luma_change", luma_change, &new.gate.luma_change);

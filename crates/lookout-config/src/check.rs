@@ -126,8 +126,10 @@ fn fusion(mut section: Section<'_>) -> Fusion {
         let rule = format!("must be at least captions ({captions})");
         section.fault("candidates", rule, Some(candidates.to_string()));
     }
+    let rerank = section.boolean("rerank").unwrap_or(true);
+    let dedupe = section.boolean("dedupe").unwrap_or(true);
     section.finish();
-    Fusion { weighting, captions, candidates }
+    Fusion { weighting, rerank, dedupe, captions, candidates }
 }
 
 fn decision(mut section: Section<'_>, base: Decision) -> Decision {

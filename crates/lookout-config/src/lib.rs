@@ -69,6 +69,10 @@ pub struct Encoder {
 pub struct Fusion {
     /// How confidences become weights.
     pub weighting: Option<Weighting>,
+    /// Whether captions are ranked by their own cosine to the picture, not by that of their keys.
+    pub rerank: bool,
+    /// Whether of equal captions only one counts.
+    pub dedupe: bool,
     /// Captions that count (K), 1 to 256.
     pub captions: Option<usize>,
     /// Candidates taken from the index (N), 1 to 4096; at least `captions` where both are given.

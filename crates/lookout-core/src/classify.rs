@@ -5,7 +5,7 @@ use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
     AdaptationMode, Adapted, Background, Candidate, Distribution, DistributionError, Embedding,
-    Fuser, Means, Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
+    Fuser, Means, Observation, Recalled, Retrieved, Selection, Taught, Weighting, Weights, choose,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -231,7 +231,7 @@ impl Evidence {
 pub struct Classifier {
     classes: ClassEmbeddings,
     scales: Scales,
-    n_captions: usize,
+    selection: Selection,
     fusion: Fusion,
     background: Background,
     adaptation: Option<Adaptation>,
@@ -253,13 +253,23 @@ impl Classifier {
         weighting: Weighting,
         n_captions: usize,
     ) -> Self {
+        Self::choosing(classes, scales, weighting, Selection::best(n_captions))
+    }
+
+    /// With another way to choose captions.
+    pub fn choosing(
+        classes: ClassEmbeddings,
+        scales: Scales,
+        weighting: Weighting,
+        selection: Selection,
+    ) -> Self {
         let fusion = match weighting {
             Weighting::Memoryless => Fusion::ByConfidence(Fuser::new(None)),
             Weighting::History(window) => Fusion::ByConfidence(Fuser::new(Some(window))),
             Weighting::Pooled => Fusion::Pool(vec![0.0; classes.0.len()]),
         };
         let background = Background::unknown(classes.as_slice().len());
-        Self { classes, scales, n_captions, fusion, background, adaptation: None }
+        Self { classes, scales, selection, fusion, background, adaptation: None }
     }
 
     /// Tells what the captions of the bank have in common: `mean` is the mean of all their embeddings,
@@ -345,7 +355,7 @@ impl Classifier {
             let (what, got) = ("a caption embedding", it.embedding.dimension());
             return Err(ClassifyError::DimensionMismatch { what, expected, got });
         }
-        let retrieved = rerank(image, candidates, self.n_captions);
+        let retrieved = choose(image, candidates, self.selection);
         let (captions, (mut fused, weights)) = match &mut self.fusion {
             Fusion::ByConfidence(fuser) => {
                 let scale = self.scales.caption;

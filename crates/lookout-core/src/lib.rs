@@ -52,6 +52,6 @@ pub use ports::{
     CameraMemory, CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource,
     ImageEncoder, LessonRecall, PortError, Publish, Remember, Stamp,
 };
-pub use retrieval::{Candidate, Retrieved, rerank};
+pub use retrieval::{Candidate, Retrieved, Selection, choose};
 pub use stop::{Stop, Stopper, stop_pair};
 pub use taught::{Reach, Recalled, Taught, means};

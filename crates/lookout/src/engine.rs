@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
     AdaptationMode, Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture,
-    Reach, Recalled, Scales, Weighting,
+    Reach, Recalled, Scales, Selection, Weighting,
 };
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::{Index, Lessons};
@@ -268,7 +268,7 @@ fn embed(
 pub(crate) struct Recipe {
     scales: Scales,
     weighting: Weighting,
-    n_captions: usize,
+    selection: Selection,
     caption_mean: Option<Vec<f32>>,
     adaptation: Option<(AdaptationMode, f64)>,
 }
@@ -284,10 +284,16 @@ impl Recipe {
         Self {
             scales: bundle.scales(),
             weighting: weighting.unwrap_or_else(|| bundle.weighting()),
-            n_captions: n_captions.unwrap_or_else(|| bundle.n_captions()),
+            selection: Selection::best(n_captions.unwrap_or_else(|| bundle.n_captions())),
             caption_mean: index.map(|it| it.caption_mean().to_vec()),
             adaptation: None,
         }
+    }
+
+    /// With another way to choose captions; see [`Selection`].
+    pub(crate) fn choosing(mut self, rerank: bool, dedupe: bool) -> Self {
+        (self.selection.rerank, self.selection.dedupe) = (rerank, dedupe);
+        self
     }
 
     /// With classifiers that adapt to their stream. Errs where the model has too few sample pictures to
@@ -307,7 +313,7 @@ impl Recipe {
 
     /// A classifier over compiled classes, without a past.
     pub(crate) fn classifier(&self, classes: ClassEmbeddings) -> anyhow::Result<Classifier> {
-        let it = Classifier::new(classes, self.scales, self.weighting, self.n_captions);
+        let it = Classifier::choosing(classes, self.scales, self.weighting, self.selection);
         let it = match &self.caption_mean {
             Some(mean) => it.with_caption_mean(mean)?,
             None => it,

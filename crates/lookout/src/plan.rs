@@ -157,7 +157,9 @@ impl Plan {
                  nothing to do with it, and they count all the same."
             );
         }
-        let recipe = engine.recipe(config.fusion.weighting, config.fusion.captions);
+        let recipe = engine
+            .recipe(config.fusion.weighting, config.fusion.captions)
+            .choosing(config.fusion.rerank, config.fusion.dedupe);
         let recipe = match config
             .adaptation
             .map(|mode| recipe.clone().adapting(&engine.bundle, mode))

@@ -95,7 +95,7 @@ fn the_readme_states_every_default() {
         let given = plain(&Fixture::minimal(&[(&key, &default)]));
         assert_eq!(given, minimal, "{key} = {default}");
     }
-    assert_eq!(n_literals, 18);
+    assert_eq!(n_literals, 20);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
             "device" => "\"cpu\"",
             "weighting" => "\"memoryless\"",
             "adaptation" => "\"shadow\"",
-            "tls" | "enabled" => "false",
+            "tls" | "enabled" | "rerank" | "dedupe" => "false",
             "labels" | "negatives" => "[\"a tree\"]",
             "templates" => "[\"a drawing of {}\"]",
             "labels_file" => "\"set.toml\"",
