@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use lookout_capture::read_picture;
 use lookout_config::LabelSet;
-use lookout_core::{ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State};
+use lookout_core::{ClassSet, Classifier, Decider, Distribution, Evidence, Reason, State};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
 use serde::Serialize;
 
@@ -49,15 +49,20 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let classes = Arc::new(classes);
     let embeddings =
         engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
+    let recipe = engine.recipe(None, None)?;
+    let background = recipe.background(&embeddings);
     let rules = engine::single_picture_rules(&engine.bundle);
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
-        .map_err(|error| Failure::Config(vec![error.to_string()]))?;
+        .map_err(|error| Failure::Config(vec![error.to_string()]))?
+        .on(&background);
+    // Each picture starts without history, so that order does not matter.
+    let classifier = recipe.classifier(embeddings)?.on(background);
 
     let mut all_good = true;
     memory::steady();
     for path in &args.pictures {
         let picture = path.to_string_lossy();
-        match evidence(&mut engine, &embeddings, path) {
+        match evidence(&mut engine, classifier.clone(), path) {
             Ok(evidence) => {
                 let verdict = decider.judge(evidence.observation());
                 let state =
@@ -91,16 +96,14 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     if all_good { Ok(()) } else { Err(Failure::Partial) }
 }
 
-/// Each picture starts without history, so that order does not matter.
 fn evidence(
     engine: &mut Engine,
-    classes: &ClassEmbeddings,
+    mut classifier: Classifier,
     path: &Path,
 ) -> anyhow::Result<Evidence> {
     let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
-    let mut classifier = engine.recipe(None, None).classifier(classes.clone())?;
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 

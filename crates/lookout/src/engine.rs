@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    AdaptationMode, Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture,
-    Reach, Recalled, Scales, Selection, Weighting,
+    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Device,
+    Embedding, Picture, Reach, Recalled, Scales, Selection, Weighting,
 };
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::{Index, Lessons};
@@ -80,7 +80,11 @@ impl Engine {
     }
 
     /// How classifiers are made that search this engine's index.
-    pub(crate) fn recipe(&self, weighting: Option<Weighting>, n_captions: Option<usize>) -> Recipe {
+    pub(crate) fn recipe(
+        &self,
+        weighting: Option<Weighting>,
+        n_captions: Option<usize>,
+    ) -> anyhow::Result<Recipe> {
         Recipe::new(&self.bundle, self.index.as_ref(), weighting, n_captions)
     }
 
@@ -271,6 +275,7 @@ pub(crate) struct Recipe {
     selection: Selection,
     caption_mean: Option<Vec<f32>>,
     adaptation: Option<(AdaptationMode, f64)>,
+    samples: Vec<Embedding>,
 }
 
 impl Recipe {
@@ -280,14 +285,15 @@ impl Recipe {
         index: Option<&Index>,
         weighting: Option<Weighting>,
         n_captions: Option<usize>,
-    ) -> Self {
-        Self {
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
             scales: bundle.scales(),
             weighting: weighting.unwrap_or_else(|| bundle.weighting()),
             selection: Selection::best(n_captions.unwrap_or_else(|| bundle.n_captions())),
             caption_mean: index.map(|it| it.caption_mean().to_vec()),
             adaptation: None,
-        }
+            samples: Golden::open(bundle)?.picture_embeddings().cloned().collect(),
+        })
     }
 
     /// With another way to choose captions; see [`Selection`].
@@ -298,17 +304,21 @@ impl Recipe {
 
     /// With classifiers that adapt to their stream. Errs where the model has too few sample pictures to
     /// tell how far apart pictures lie.
-    pub(crate) fn adapting(self, bundle: &Bundle, mode: AdaptationMode) -> anyhow::Result<Self> {
-        let pictures: Vec<Embedding> =
-            Golden::open(bundle)?.picture_embeddings().cloned().collect();
-        let distance = lookout_core::typical_distance(&pictures).with_context(|| {
+    pub(crate) fn adapting(self, mode: AdaptationMode) -> anyhow::Result<Self> {
+        let distance = lookout_core::typical_distance(&self.samples).with_context(|| {
+            let n = self.samples.len();
             format!(
-                "model {} has {} sample pictures; to adapt it must have 2 of different scenes",
-                bundle.dir().display(),
-                pictures.len()
+                "the model has {n} sample pictures; to adapt it must have 2 of different scenes"
             )
         })?;
         Ok(Self { adaptation: Some((mode, distance)), ..self })
+    }
+
+    /// What can be said of any scene's background, by the model's sample pictures; nothing where it has
+    /// too few of them.
+    pub(crate) fn background(&self, classes: &ClassEmbeddings) -> Background {
+        Background::of_samples(classes, &self.samples)
+            .unwrap_or_else(|| Background::unknown(classes.as_slice().len()))
     }
 
     /// A classifier over compiled classes, without a past.

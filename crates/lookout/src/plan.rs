@@ -158,12 +158,9 @@ impl Plan {
             );
         }
         let recipe = engine
-            .recipe(config.fusion.weighting, config.fusion.captions)
+            .recipe(config.fusion.weighting, config.fusion.captions)?
             .choosing(config.fusion.rerank, config.fusion.dedupe);
-        let recipe = match config
-            .adaptation
-            .map(|mode| recipe.clone().adapting(&engine.bundle, mode))
-        {
+        let recipe = match config.adaptation.map(|mode| recipe.clone().adapting(mode)) {
             None => recipe,
             Some(Ok(it)) => it,
             Some(Err(error)) => {
