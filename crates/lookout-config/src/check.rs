@@ -24,6 +24,8 @@ const DECISION: Decision = Decision {
     enter: None,
     margin: None,
     exit: None,
+    sigmas: None,
+    familiarity: None,
     smoothing: Duration::from_secs(1),
     dwell: Duration::from_secs(1),
     cooldown: Duration::from_secs(10),
@@ -45,6 +47,8 @@ pub(crate) fn load(
     let index = top.path("index");
     let taught = top.path("taught");
     let adaptation = adaptation(&mut top);
+    let calibration = top.path("calibration");
+    let state = top.state_place("state");
     let words = Words::read(&mut top);
     let encoder = encoder(top.section("encoder"));
     let fusion = fusion(top.section("fusion"));
@@ -71,6 +75,8 @@ pub(crate) fn load(
         index,
         taught,
         adaptation,
+        calibration,
+        state,
         encoder,
         fusion,
         gate,
@@ -136,10 +142,14 @@ fn decision(mut section: Section<'_>, base: Decision) -> Decision {
     let enter = section.number("enter", SCORE);
     let margin = section.number("margin", 0.0..=1.0);
     let exit = section.number("exit", 0.0..=1.0);
+    let sigmas = section.number("sigmas", (Bound::Excluded(0.0), Bound::Included(1000.0)));
+    let familiarity = section.number("familiarity", SCORE);
     let decision = Decision {
         enter: enter.or(base.enter),
         margin: margin.or(base.margin),
         exit: exit.or(base.exit),
+        sigmas: sigmas.or(base.sigmas),
+        familiarity: familiarity.or(base.familiarity),
         smoothing: section.seconds("smoothing_s").unwrap_or(base.smoothing),
         dwell: section.seconds("dwell_s").unwrap_or(base.dwell),
         cooldown: section.seconds("cooldown_s").unwrap_or(base.cooldown),

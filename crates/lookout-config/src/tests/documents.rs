@@ -168,9 +168,11 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
             "labels_file" => "\"set.toml\"",
             "keep_alive_s" | "max_packet_kib" | "candidates" => "99",
             "captions" | "window" | "port" => "7",
-            "enter" | "margin" => "0.5",
+            "enter" | "margin" | "familiarity" => "0.5",
             "exit" => "0.1",
-            _ if last.ends_with("_s") || ["luma_change", "max_fps"].contains(&last) => "7.5",
+            _ if last.ends_with("_s") || ["luma_change", "max_fps", "sigmas"].contains(&last) => {
+                "7.5"
+            }
             _ => "\"other\"",
         };
         let mut change = vec![(key.as_str(), value)];
@@ -181,7 +183,7 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
         }
         let changed = config(&change);
         let may_change = key.contains("decision.")
-            || ["labels", "negatives", "templates", "labels_file"].contains(&last);
+            || ["calibration", "labels", "negatives", "templates", "labels_file"].contains(&last);
         let expected = if may_change { vec![] } else { vec![key.clone()] };
         assert_eq!(base.changes_for_restart(&changed), expected, "{key}");
     }

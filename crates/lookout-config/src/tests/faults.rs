@@ -86,6 +86,10 @@ fn each_rule_by_itself() {
         ("index", "\"a\\u0000b\"", "must be a path, got \"a\\0b\""),
         ("taught", "7", "must be a path, got 7"),
         ("adaptation", "\"yes\"", "must be \"off\", \"shadow\" or \"on\", got \"yes\""),
+        ("calibration", "\" \"", "must be a path, got \" \""),
+        ("state", "false", "must be a path or \"off\", got false"),
+        ("decision.sigmas", "0", "must be a number greater than 0 and at most 1000, got 0"),
+        ("decision.familiarity", "2", "must be a number greater than 0 and at most 1, got 2"),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
         (
@@ -174,7 +178,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are adaptation, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
+            "is no key at the top; its keys are adaptation, calibration, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, state, stop, taught, templates",
         ),
         (
             "labels_file",
