@@ -99,6 +99,17 @@ impl Background {
         Self::new(vec![Some(class); classes.as_slice().len()], 1.0).ok()
     }
 
+    /// This, and what `other` says of the classes that this knows nothing of. Both are over the same
+    /// classes; the temperature is this one's.
+    #[must_use]
+    pub fn or(mut self, other: &Self) -> Self {
+        debug_assert_eq!(self.classes.len(), other.classes.len());
+        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
+            *class = class.or(*other);
+        }
+        self
+    }
+
     /// What is known of each class, in class order.
     pub fn classes(&self) -> &[Option<ClassBackground>] {
         &self.classes

@@ -2,6 +2,8 @@
 
 mod assets;
 mod bench;
+mod calibrate;
+mod calibration;
 mod classify;
 mod cli;
 mod clock;
@@ -20,6 +22,7 @@ mod output;
 mod packs;
 mod plan;
 mod reload;
+mod said;
 mod service;
 mod teach;
 mod views;
@@ -75,6 +78,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Demo(args) => demo::run(args),
         Verb::Run(args) => daemon::run(args),
         Verb::Check(args) => plan::check(args),
+        Verb::Calibrate(args) => calibrate::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Teach(args) => teach::run(args),
         Verb::Embed(args) => embed::run(args),
