@@ -47,8 +47,18 @@ fn each_line_holds_the_whole_evidence() {
     for (line, picture) in lines.iter().zip(&pictures) {
         let keys: Vec<&str> = line.as_object().unwrap().keys().map(String::as_str).collect();
         let expected = [
-            "v", "picture", "state", "reason", "label", "margin", "scores", "image", "captions",
-            "taught", "weights",
+            "v",
+            "picture",
+            "state",
+            "reason",
+            "label",
+            "margin",
+            "scores",
+            "image",
+            "captions",
+            "taught",
+            "adaptation",
+            "weights",
         ];
         assert_eq!(keys, expected);
         assert_eq!((&line["v"], line["picture"].as_str()), (&1.into(), Some(picture.as_str())));

@@ -13,7 +13,7 @@ use crate::uri::PicturePlace;
 use crate::{CaptureError, PictureLimits, read_picture};
 
 /// File name endings that count as pictures.
-const EXTENSIONS: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
+pub(crate) const EXTENSIONS: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
 
 /// Gives the pictures in the order of their names' bytes, each when it is due and asked for, so
 /// none is lost. The folder is listed again for each round.
@@ -111,7 +111,7 @@ impl FrameSource for Pictures {
     }
 }
 
-fn is_picture_name(name: &Path) -> bool {
+pub(crate) fn is_picture_name(name: &Path) -> bool {
     let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
     let extension = name.extension().map(|it| it.to_string_lossy().to_ascii_lowercase());
     !hidden && extension.is_some_and(|it| EXTENSIONS.contains(&it.as_str()))

@@ -1,5 +1,5 @@
 //! Camera URIs to frames: a folder or a picture as a camera, and V4L2 devices through a worker
-//! process.
+//! process. Recordings to frames with their times and truth.
 //!
 //! Drivers hang and crash, so this process never opens a device. It starts the worker
 //! ([`run_worker`] in a child process), keeps the newest frame that comes down its pipe, and kills
@@ -11,6 +11,7 @@
 mod error;
 mod folder;
 mod picture;
+mod recording;
 mod supervised;
 mod uri;
 mod wire;
@@ -26,6 +27,7 @@ use lookout_core::{Clock, FrameSource};
 
 pub use error::CaptureError;
 pub use picture::{PictureFileError, PictureLimits, decode_picture, read_picture};
+pub use recording::{RecordedFrame, Recording, RecordingError, Truth};
 pub use uri::{CameraUri, CameraUriError, SCHEMES};
 pub use worker::{FrameSize, InvalidWorkerArg, StreamFormat, WorkerArgs, WorkerError, run_worker};
 

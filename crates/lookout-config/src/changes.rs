@@ -8,7 +8,7 @@ use crate::{Camera, Config, Encoder, Fusion, Gate, Mqtt};
 
 impl Config {
     /// The keys whose values differ in `new`, but for those that can change while cameras run:
-    /// label sets and the rules of decision. A camera that only one of both has is named as a
+    /// label sets, calibration and the rules of decision. A camera that only one of both has is named as a
     /// whole.
     pub fn changes_for_restart(&self, new: &Self) -> Vec<String> {
         // Taken apart by name, so that a new key does not compile before it is decided about.
@@ -20,8 +20,11 @@ impl Config {
             index,
             taught,
             bank,
+            adaptation,
+            calibration: _,
+            state,
             encoder: Encoder { device },
-            fusion: Fusion { weighting, captions, candidates },
+            fusion: Fusion { weighting, rerank, dedupe, captions, candidates },
             gate: Gate { luma_change, interval },
             mqtt,
             cameras,
@@ -33,12 +36,16 @@ impl Config {
         changes.note("index", index, &new.index);
         changes.note("taught", taught, &new.taught);
         changes.note("background.bank", bank, &new.bank);
+        changes.note("adaptation", adaptation, &new.adaptation);
+        changes.note("state", state, &new.state);
         changes.note("encoder.device", device, &new.encoder.device);
         let weighting_key = match (weighting, new.fusion.weighting) {
             (Some(Weighting::History(_)), Some(Weighting::History(_))) => "fusion.window",
             _ => "fusion.weighting",
         };
         changes.note(weighting_key, weighting, &new.fusion.weighting);
+        changes.note("fusion.rerank", rerank, &new.fusion.rerank);
+        changes.note("fusion.dedupe", dedupe, &new.fusion.dedupe);
         changes.note("fusion.captions", captions, &new.fusion.captions);
         changes.note("fusion.candidates", candidates, &new.fusion.candidates);
         changes.note("gate.luma_change", luma_change, &new.gate.luma_change);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::ValueKind;
-use lookout_core::{Device, Id, Weighting};
+use lookout_core::{AdaptationMode, Device, Id, Weighting};
 
 use crate::labels::Words;
 use crate::layers;
@@ -27,6 +27,8 @@ const DECISION: Decision = Decision {
     enter: None,
     margin: None,
     exit: None,
+    sigmas: None,
+    familiarity: None,
     smoothing: Duration::from_secs(1),
     dwell: Duration::from_secs(1),
     cooldown: Duration::from_secs(10),
@@ -47,6 +49,9 @@ pub(crate) fn load(
     let model = top.path("model");
     let index = top.path("index");
     let taught = top.path("taught");
+    let adaptation = adaptation(&mut top);
+    let calibration = top.path("calibration");
+    let state = top.state_place("state");
     let words = Words::read(&mut top);
     let bank = bank(top.section("background"));
     let encoder = encoder(top.section("encoder"));
@@ -74,6 +79,9 @@ pub(crate) fn load(
         index,
         taught,
         bank,
+        adaptation,
+        calibration,
+        state,
         encoder,
         fusion,
         gate,
@@ -100,6 +108,16 @@ fn bank(mut section: Section<'_>) -> BankPlace {
     }
 }
 
+fn adaptation(top: &mut Section<'_>) -> Option<AdaptationMode> {
+    let rule = "\"off\", \"shadow\" or \"on\"";
+    let mode = top.text("adaptation", rule, |it| matches!(it, "off" | "shadow" | "on"))?;
+    match mode.as_str() {
+        "shadow" => Some(AdaptationMode::Shadow),
+        "on" => Some(AdaptationMode::On),
+        _ => None,
+    }
+}
+
 fn encoder(mut section: Section<'_>) -> Encoder {
     let device = section.text("device", Device::RULE, |it| it.parse::<Device>().is_ok());
     let device = device.and_then(|it| it.parse().ok()).unwrap_or_default();
@@ -108,8 +126,8 @@ fn encoder(mut section: Section<'_>) -> Encoder {
 }
 
 fn fusion(mut section: Section<'_>) -> Fusion {
-    let name = section.text("weighting", "\"memoryless\" or \"history\"", |it| {
-        matches!(it, "memoryless" | "history")
+    let name = section.text("weighting", "\"pooled\", \"memoryless\" or \"history\"", |it| {
+        matches!(it, "pooled" | "memoryless" | "history")
     });
     let window = section.window("window");
     let history = name.as_deref() == Some("history");
@@ -121,9 +139,10 @@ fn fusion(mut section: Section<'_>) -> Fusion {
     } else if window.is_some() {
         section.fault("window", "has a meaning only with weighting = \"history\"", None);
     }
-    let weighting = match name {
-        Some(_) if history => window.map(Weighting::History),
-        Some(_) => Some(Weighting::Memoryless),
+    let weighting = match name.as_deref() {
+        Some("history") => window.map(Weighting::History),
+        Some("memoryless") => Some(Weighting::Memoryless),
+        Some(_) => Some(Weighting::Pooled),
         None => None,
     };
     let captions = section.integer("captions", 1..=256).map(|it| it as usize);
@@ -134,18 +153,24 @@ fn fusion(mut section: Section<'_>) -> Fusion {
         let rule = format!("must be at least captions ({captions})");
         section.fault("candidates", rule, Some(candidates.to_string()));
     }
+    let rerank = section.boolean("rerank").unwrap_or(true);
+    let dedupe = section.boolean("dedupe").unwrap_or(true);
     section.finish();
-    Fusion { weighting, captions, candidates }
+    Fusion { weighting, rerank, dedupe, captions, candidates }
 }
 
 fn decision(mut section: Section<'_>, base: Decision) -> Decision {
     let enter = section.number("enter", SCORE);
     let margin = section.number("margin", 0.0..=1.0);
     let exit = section.number("exit", 0.0..=1.0);
+    let sigmas = section.number("sigmas", (Bound::Excluded(0.0), Bound::Included(1000.0)));
+    let familiarity = section.number("familiarity", SCORE);
     let decision = Decision {
         enter: enter.or(base.enter),
         margin: margin.or(base.margin),
         exit: exit.or(base.exit),
+        sigmas: sigmas.or(base.sigmas),
+        familiarity: familiarity.or(base.familiarity),
         smoothing: section.seconds("smoothing_s").unwrap_or(base.smoothing),
         dwell: section.seconds("dwell_s").unwrap_or(base.dwell),
         cooldown: section.seconds("cooldown_s").unwrap_or(base.cooldown),

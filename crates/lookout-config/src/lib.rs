@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lookout_core::{DecisionRules, Device, Id, Weighting};
+use lookout_core::{AdaptationMode, Bound, DecisionRules, Device, Id, Weighting};
 
 pub use fault::{ConfigError, Fault, Origin};
 pub use labels::LabelSet;
@@ -42,6 +42,12 @@ pub struct Config {
     pub taught: Option<PathBuf>,
     /// The words that pictures are told apart from; see [`BankPlace`].
     pub bank: BankPlace,
+    /// Whether frames of the stream that were accepted have a say in later ones; `None`: they have not.
+    pub adaptation: Option<AdaptationMode>,
+    /// The file of calibrations; `None`: no scene's background is known.
+    pub calibration: Option<PathBuf>,
+    /// Where it is kept what was said.
+    pub state: StatePlace,
     /// How the model runs.
     pub encoder: Encoder,
     /// Fusion of the modalities.
@@ -70,6 +76,18 @@ pub enum BankPlace {
     File(PathBuf),
 }
 
+/// Where a daemon keeps what it said, for its next start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StatePlace {
+    /// Where the service manager or the user has such files.
+    #[default]
+    Usual,
+    /// Nowhere.
+    Off,
+    /// This file.
+    File(PathBuf),
+}
+
 /// How the model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Encoder {
@@ -82,6 +100,10 @@ pub struct Encoder {
 pub struct Fusion {
     /// How confidences become weights.
     pub weighting: Option<Weighting>,
+    /// Whether captions are ranked by their own cosine to the picture, not by that of their keys.
+    pub rerank: bool,
+    /// Whether of equal captions only one counts.
+    pub dedupe: bool,
     /// Captions that count (K), 1 to 256.
     pub captions: Option<usize>,
     /// Candidates taken from the index (N), 1 to 4096; at least `captions` where both are given.
@@ -155,6 +177,12 @@ pub struct Decision {
     pub margin: Option<f64>,
     /// Score below which an accepted class is given up.
     pub exit: Option<f64>,
+    /// Least deviations above its background for a label, in place of the calibrated bounds; given up
+    /// below half of it. Greater than 0.
+    pub sigmas: Option<f64>,
+    /// Least share of labels in what the picture resembles; given up below half of it. Greater than 0, at
+    /// most 1.
+    pub familiarity: Option<f64>,
     /// Time constant of the mean over time.
     pub smoothing: Duration,
     /// How long a class must be held before it is announced.
@@ -223,14 +251,19 @@ impl Decision {
             enter: self.enter.unwrap_or(enter),
             margin: self.margin.unwrap_or(margin),
             exit: self.exit.unwrap_or(exit),
-            sigmas: None,
-            familiarity: None,
+            sigmas: self.sigmas.map(half_way),
+            familiarity: self.familiarity.map(half_way),
             smoothing: self.smoothing,
             dwell: self.dwell,
             cooldown: self.cooldown,
             stale_after: self.stale_after,
         }
     }
+}
+
+/// Held until half of what it takes to be accepted.
+fn half_way(enter: f64) -> Bound {
+    Bound { enter, exit: enter / 2.0 }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use config::{Map, Value, ValueKind};
 use lookout_core::{Id, Window};
 
 use crate::layers::{self, Merged};
-use crate::{Fault, Origin};
+use crate::{Fault, Origin, StatePlace};
 
 /// Longest part of a value that a message shows, in characters.
 const MAX_SHOWN: usize = 60;
@@ -297,6 +297,16 @@ impl Section<'_> {
     pub(crate) fn path(&mut self, key: &str) -> Option<PathBuf> {
         let given = self.text(key, "a path", |it| !it.trim().is_empty() && !it.contains('\0'))?;
         Some(layers::folder(&self.walk.file).join(given))
+    }
+
+    /// A path, or "off".
+    pub(crate) fn state_place(&mut self, key: &str) -> StatePlace {
+        let is_path = |it: &str| !it.trim().is_empty() && !it.contains('\0');
+        match self.text(key, "a path or \"off\"", is_path).as_deref() {
+            None => StatePlace::Usual,
+            Some("off") => StatePlace::Off,
+            Some(given) => StatePlace::File(layers::folder(&self.walk.file).join(given)),
+        }
     }
 
     /// A list of texts, each with the full key of its own.

@@ -1,6 +1,10 @@
 //! What a scene looks like while nothing that is looked for is there, class by class.
 
-use crate::Bound;
+use crate::{Bound, ClassEmbeddings, Embedding};
+
+/// The bound where only the model's sample pictures are known. Chosen on the starter and on CLIP;
+/// `models/README.md`, section "Decision defaults".
+const OF_SAMPLES: Bound = Bound { enter: 2.0, exit: 1.0 };
 
 /// The image's cosine to one class on the background, as calibration found it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -34,6 +38,8 @@ pub struct InvalidBackground {
 }
 
 impl Background {
+    /// Fewest sample pictures that stand for any scene.
+    pub const MIN_PICTURES: usize = 8;
     /// The greatest temperature: scores over ten classes are then all but equal.
     pub const MAX_TEMPERATURE: f64 = 100.0;
 
@@ -71,6 +77,39 @@ impl Background {
         Self { classes: vec![None; n_classes], temperature: 1.0 }
     }
 
+    /// What can be said of a scene that nobody has looked at yet: the cosines of `pictures`, the model's
+    /// samples of different scenes, to all of the classes. Their median and standard deviation, over
+    /// all together, stand for every class: a softmax knows only the classes it is given, and what tells
+    /// a picture of something else is that it is near to none. Of classes taken by themselves the
+    /// samples are too few. `None` for fewer than [`Background::MIN_PICTURES`].
+    pub fn of_samples(classes: &ClassEmbeddings, pictures: &[Embedding]) -> Option<Self> {
+        if pictures.len() < Self::MIN_PICTURES {
+            return None;
+        }
+        let cosine = |class: &Embedding| pictures.iter().map(|it| it.cosine(class)).collect();
+        let mut cosines: Vec<f64> =
+            classes.as_slice().iter().flat_map::<Vec<f64>, _>(cosine).collect();
+        cosines.sort_unstable_by(f64::total_cmp);
+        let middle = cosines[cosines.len() / 2];
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+        let n = cosines.len() as f64;
+        let mean = cosines.iter().sum::<f64>() / n;
+        let deviation = (cosines.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / n).sqrt();
+        let class = ClassBackground { mean: middle, deviation, bound: Some(OF_SAMPLES) };
+        Self::new(vec![Some(class); classes.as_slice().len()], 1.0).ok()
+    }
+
+    /// This, and what `other` says of the classes that this knows nothing of. Both are over the same
+    /// classes; the temperature is this one's.
+    #[must_use]
+    pub fn or(mut self, other: &Self) -> Self {
+        debug_assert_eq!(self.classes.len(), other.classes.len());
+        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
+            *class = class.or(*other);
+        }
+        self
+    }
+
     /// What is known of each class, in class order.
     pub fn classes(&self) -> &[Option<ClassBackground>] {
         &self.classes
@@ -88,5 +127,38 @@ impl Background {
             class.map(|it| (cosine - it.mean) / it.deviation)
         };
         self.classes.iter().zip(cosines).map(sigma).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn axis(angle: f64) -> Embedding {
+        #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
+        let values = vec![angle.cos() as f32, angle.sin() as f32];
+        Embedding::normalize(values).unwrap()
+    }
+
+    #[test]
+    fn samples_stand_for_any_scene() {
+        let classes = ClassEmbeddings::new(vec![axis(0.0), axis(0.5)]).unwrap();
+        let pictures: Vec<Embedding> = (0..8).map(|it| axis(1.0 + 0.1 * f64::from(it))).collect();
+        let background = Background::of_samples(&classes, &pictures).unwrap();
+        let mut cosines: Vec<f64> = (0..8)
+            .map(|it| 1.0 + 0.1 * f64::from(it))
+            .flat_map(|angle| [angle.cos(), (angle - 0.5).cos()])
+            .collect();
+        cosines.sort_by(f64::total_cmp);
+        let mean = cosines.iter().sum::<f64>() / 16.0;
+        let variance = cosines.iter().map(|it| (it - mean).powi(2)).sum::<f64>() / 16.0;
+        let sigmas = background.sigmas(&[cosines[8], cosines[8] + 3.0 * variance.sqrt()]);
+        for (got, expected) in sigmas.iter().zip([0.0, 3.0]) {
+            assert!((got.unwrap() - expected).abs() < 1e-5, "{sigmas:?}");
+        }
+        assert!(background.classes().iter().all(|it| it.unwrap().bound == Some(OF_SAMPLES)));
+        assert_eq!(Background::of_samples(&classes, &pictures[..7]), None);
+        let same = ClassEmbeddings::new(vec![axis(0.0), axis(0.0)]).unwrap();
+        assert_eq!(Background::of_samples(&same, &vec![axis(1.0); 9]), None);
     }
 }

@@ -1,9 +1,11 @@
 //! From an image embedding and index candidates to the evidence for each class.
 
+use crate::adaptation::Adaptation;
+use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
-    Background, Bank, Candidate, Distribution, DistributionError, Embedding, Fuser, Means,
-    Observation, Recalled, Retrieved, Taught, Weighting, Weights, rerank,
+    AdaptationMode, Adapted, Background, Bank, Candidate, Distribution, DistributionError, Embedding,
+    Fuser, Means, Observation, Recalled, Retrieved, Selection, Taught, Weighting, Weights, choose,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].
@@ -147,7 +149,7 @@ impl ClassEmbeddings {
     }
 
     /// The cosine of `embedding` to each class.
-    fn cosines(
+    pub(crate) fn cosines(
         &self,
         what: &'static str,
         embedding: &Embedding,
@@ -185,15 +187,38 @@ pub struct Evidence {
     /// The captions, best first.
     pub retrieved: Vec<Retrieved>,
     /// The share of picture and captions in what they say together, and in `fused` where nothing was
-    /// taught.
+    /// taught. With [`Weighting::Pooled`] they are shares of exponents, not of probability.
     pub weights: Weights,
     /// From lessons; `None` where none is near.
     pub taught: Option<Taught>,
+    /// What earlier frames of the stream make of it; `None` where none are kept.
+    pub adapted: Option<Adapted>,
     /// What the decision goes by.
     pub fused: Distribution,
 }
 
 impl Evidence {
+    /// What the decision would go by if no frames were kept.
+    pub fn unadapted(&self) -> &Distribution {
+        self.adapted.as_ref().map_or(&self.fused, |it| &it.without)
+    }
+
+    /// [`Evidence::observation`] if no frames were kept.
+    pub fn unadapted_observation(&self) -> Observation<'_> {
+        Observation { fused: self.unadapted(), ..self.observation() }
+    }
+
+    /// What the decision would go by in the other mode: with kept frames while they are in the shadow,
+    /// without them while they count. `None` where none are kept.
+    pub fn otherwise(&self) -> Option<Observation<'_>> {
+        let adapted = self.adapted.as_ref()?;
+        let fused = match adapted.mode {
+            AdaptationMode::Shadow => &adapted.with,
+            AdaptationMode::On => &adapted.without,
+        };
+        Some(Observation { fused, ..self.observation() })
+    }
+
     /// What the decision goes by.
     pub fn observation(&self) -> Observation<'_> {
         let Self { fused, sigmas, familiarity, .. } = self;
@@ -206,10 +231,19 @@ impl Evidence {
 pub struct Classifier {
     classes: ClassEmbeddings,
     scales: Scales,
-    n_captions: usize,
-    fuser: Fuser,
+    selection: Selection,
+    fusion: Fusion,
     background: Background,
     bank: Option<Bank>,
+    adaptation: Option<Adaptation>,
+}
+
+/// How captions and picture are put together.
+#[derive(Clone, Debug)]
+enum Fusion {
+    ByConfidence(Fuser),
+    /// With the leanings of the bank, one a class.
+    Pool(Vec<f64>),
 }
 
 impl Classifier {
@@ -220,8 +254,48 @@ impl Classifier {
         weighting: Weighting,
         n_captions: usize,
     ) -> Self {
+        Self::choosing(classes, scales, weighting, Selection::best(n_captions))
+    }
+
+    /// With another way to choose captions.
+    pub fn choosing(
+        classes: ClassEmbeddings,
+        scales: Scales,
+        weighting: Weighting,
+        selection: Selection,
+    ) -> Self {
+        let fusion = match weighting {
+            Weighting::Memoryless => Fusion::ByConfidence(Fuser::new(None)),
+            Weighting::History(window) => Fusion::ByConfidence(Fuser::new(Some(window))),
+            Weighting::Pooled => Fusion::Pool(vec![0.0; classes.0.len()]),
+        };
         let background = Background::unknown(classes.as_slice().len());
-        Self { classes, scales, n_captions, fuser: Fuser::new(weighting), background, bank: None }
+        Self { classes, scales, selection, fusion, background, bank: None, adaptation: None }
+    }
+
+    /// Tells what the captions of the bank have in common: `mean` is the mean of all their embeddings,
+    /// not normalized. [`Weighting::Pooled`] heeds it; without, the bank is taken to lean to no class.
+    pub fn with_caption_mean(mut self, mean: &[f32]) -> Result<Self, ClassifyError> {
+        let (expected, got) = (self.classes.dimension(), mean.len());
+        if expected != got {
+            let what = "the mean of the captions";
+            return Err(ClassifyError::DimensionMismatch { what, expected, got });
+        }
+        if let Fusion::Pool(leanings) = &mut self.fusion {
+            let product = |class: &Embedding| {
+                class.as_slice().iter().zip(mean).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+            };
+            *leanings = self.classes.0.iter().map(product).collect();
+        }
+        Ok(self)
+    }
+
+    /// Keeps some of the frames that were accepted, and lets them have a say; see [`Adaptation`].
+    /// `distance` is [`typical_distance`](crate::typical_distance) of the model.
+    #[must_use]
+    pub fn adapting(mut self, mode: AdaptationMode, distance: f64) -> Self {
+        self.adaptation = Some(Adaptation::new(mode, distance, self.classes.0.len()));
+        self
     }
 
     /// With what is known of the scene's background, over the same classes.
@@ -231,14 +305,19 @@ impl Classifier {
         self
     }
 
-    /// The history of the fusion so far.
+    /// The history of the fusion so far; all zero where it has none.
     pub fn means(&self) -> Means {
-        self.fuser.means()
+        match &self.fusion {
+            Fusion::ByConfidence(fuser) => fuser.means(),
+            Fusion::Pool(_) => Means::default(),
+        }
     }
 
     /// Goes on from such a history; see [`Fuser::go_on_from`].
     pub fn go_on_from(&mut self, means: Means) {
-        self.fuser.go_on_from(means);
+        if let Fusion::ByConfidence(fuser) = &mut self.fusion {
+            fuser.go_on_from(means);
+        }
     }
 
     /// What is known of the scene's background from now on, over the same classes.
@@ -253,6 +332,19 @@ impl Classifier {
     pub fn against(mut self, bank: Option<Bank>) -> Self {
         self.bank = bank;
         self
+    }
+
+    /// Whether frames are kept.
+    pub fn is_adapting(&self) -> bool {
+        self.adaptation.is_some()
+    }
+
+    /// A frame, of which `evidence` was made, was accepted as class `class` without the say of the
+    /// frames kept so far; it may be kept too. Nothing happens where nothing is kept.
+    pub fn accepted(&mut self, image: &Embedding, class: usize, evidence: &Evidence) {
+        if let Some(adaptation) = &mut self.adaptation {
+            adaptation.admit(image, class, evidence.unadapted().confidence());
+        }
     }
 
     /// The evidence for one frame. `candidates` come from the index, in any order; without them
@@ -272,24 +364,48 @@ impl Classifier {
             let (what, got) = ("a caption embedding", it.embedding.dimension());
             return Err(ClassifyError::DimensionMismatch { what, expected, got });
         }
-        let retrieved = rerank(image, candidates, self.n_captions);
-        let each: Vec<Distribution> = retrieved
-            .iter()
-            .map(|it| {
+        let retrieved = choose(image, candidates, self.selection);
+        let (captions, (mut fused, weights)) = match &mut self.fusion {
+            Fusion::ByConfidence(fuser) => {
                 let scale = self.scales.caption;
-                self.classes.distribution("a caption embedding", &it.embedding, scale)
-            })
-            .collect::<Result<_, _>>()?;
-        let captions = Distribution::mean(&each);
-        let (mut fused, weights) = self.fuser.fuse(&image_distribution, captions.as_ref());
+                let each: Vec<Distribution> = retrieved
+                    .iter()
+                    .map(|it| {
+                        self.classes.distribution("a caption embedding", &it.embedding, scale)
+                    })
+                    .collect::<Result<_, _>>()?;
+                let captions = Distribution::mean(&each);
+                let fused = fuser.fuse(&image_distribution, captions.as_ref());
+                (captions, fused)
+            }
+            Fusion::Pool(leanings) => {
+                match pool(&self.classes, &self.scales, leanings, &cosines, &retrieved)? {
+                    Some(Pooled { captions, fused, weight }) => {
+                        let weights = Weights { image: 1.0 - weight, captions: weight };
+                        (Some(captions), (fused, weights))
+                    }
+                    None => {
+                        let alone = Weights { image: 1.0, captions: 0.0 };
+                        (None, (image_distribution.clone(), alone))
+                    }
+                }
+            }
+        };
         let taught = taught(&self.classes, recalled, self.scales.caption)?;
         if let Some(taught) = &taught {
             fused = fused.mix(&taught.distribution, taught.weight);
         }
         // A power of 1/1 would change the last bits.
-        if 1.0 < self.background.temperature() {
-            fused = fused.tempered(self.background.temperature());
-        }
+        let temper = |it: Distribution| match self.background.temperature() {
+            temperature if 1.0 < temperature => it.tempered(temperature),
+            _ => it,
+        };
+        let adapted = self.adaptation.as_mut().map(|it| it.adapt(image, &fused, temper));
+        let fused = match &adapted {
+            Some(it) if it.mode == AdaptationMode::On => it.with.clone(),
+            Some(it) => it.without.clone(),
+            None => temper(fused),
+        };
         let familiarity =
             self.bank.as_ref().map(|it| it.familiarity(image, &cosines, self.scales.image));
         Ok(Evidence {
@@ -302,6 +418,7 @@ impl Classifier {
             retrieved,
             weights,
             taught,
+            adapted,
             fused,
         })
     }

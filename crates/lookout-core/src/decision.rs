@@ -276,6 +276,11 @@ impl Decider {
                 && reaches(seen.familiarity, self.rules.familiarity)
     }
 
+    /// The state that was last given.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
     /// The state of class `idx` on top.
     pub fn state_of(&self, idx: usize) -> State {
         match self.classes.classes()[idx].kind {

@@ -72,6 +72,18 @@ impl Distribution {
         Self(powers.into_iter().map(|it| it / sum).collect())
     }
 
+    /// The distribution whose logits are these plus `nats`, one a class, each from 0 to a few.
+    pub(crate) fn shifted(&self, nats: &[f64]) -> Self {
+        let weights: Vec<f64> = self.0.iter().zip(nats).map(|(p, it)| p * it.exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        Self(weights.into_iter().map(|it| it / sum).collect())
+    }
+
+    /// The total variation distance to another one over the same classes, within 0 to 1.
+    pub(crate) fn total_variation(&self, other: &Self) -> f64 {
+        self.0.iter().zip(&other.0).map(|(a, b)| (a - b).abs()).sum::<f64>() / 2.0
+    }
+
     /// The distribution over `n_classes` others, at least two: class `idx` becomes `to[idx]`, each
     /// another one. The mass of classes that become none is spread evenly, as nothing is known of
     /// it; a class that none becomes has only its share of that.

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use crate::Distribution;
 
-/// How the two modality confidences become weights.
+/// How picture and captions are fused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weighting {
     /// By the confidences of this frame alone, α : β. The same frame always gives the same
@@ -13,6 +13,9 @@ pub enum Weighting {
     /// By each confidence relative to its own mean so far, α/ᾱ : β/β̄. With
     /// [`Window::Unbounded`] this is the authors' running form.
     History(Window),
+    /// Captions are heard as far as they describe the picture better than the labels do, and add to
+    /// its logits; the formula stands in `pooling.rs`. The same frame always gives the same answer.
+    Pooled,
 }
 
 /// How far back the means of [`Weighting::History`] reach.
@@ -44,17 +47,17 @@ pub struct Means {
     pub captions: f64,
 }
 
-/// Fuses the frames of one stream in order.
+/// Fuses the frames of one stream in order, by confidence.
 #[derive(Clone, Debug)]
 pub struct Fuser {
-    weighting: Weighting,
+    history: Option<Window>,
     means: Means,
 }
 
 impl Fuser {
-    /// Starts without history.
-    pub fn new(weighting: Weighting) -> Self {
-        Self { weighting, means: Means::default() }
+    /// Starts without a past. `history` is how far weights look back; `None`: by each frame alone.
+    pub fn new(history: Option<Window>) -> Self {
+        Self { history, means: Means::default() }
     }
 
     /// Goes on from a history that an earlier run had with the same classes and weighting.
@@ -62,7 +65,7 @@ impl Fuser {
         self.means = means;
     }
 
-    /// The history so far. All zero for [`Weighting::Memoryless`].
+    /// The means so far. All zero without history.
     pub fn means(&self) -> Means {
         self.means
     }
@@ -79,9 +82,9 @@ impl Fuser {
             return (image.clone(), Weights { image: 1.0, captions: 0.0 });
         };
         let (alpha, beta) = (image.confidence(), captions.confidence());
-        let weights = match self.weighting {
-            Weighting::Memoryless => share(alpha, beta),
-            Weighting::History(window) => {
+        let weights = match self.history {
+            None => share(alpha, beta),
+            Some(window) => {
                 self.means = self.means.with(window, alpha, beta);
                 share(ratio(alpha, self.means.image), ratio(beta, self.means.captions))
             }
@@ -129,20 +132,16 @@ mod tests {
             .prop_flat_map(|n| prop::collection::vec((distribution(n), distribution(n)), 1..30))
     }
 
-    fn weightings() -> [Weighting; 3] {
+    fn histories() -> [Option<Window>; 3] {
         let window = NonZeroU64::new(3).unwrap();
-        [
-            Weighting::Memoryless,
-            Weighting::History(Window::Frames(window)),
-            Weighting::History(Window::Unbounded),
-        ]
+        [None, Some(Window::Frames(window)), Some(Window::Unbounded)]
     }
 
     #[test]
     fn two_silent_modalities_count_equally() {
         let silent = Distribution::softmax(&[3.0, 3.0]).unwrap();
-        for weighting in weightings() {
-            let (fused, weights) = Fuser::new(weighting).fuse(&silent, Some(&silent));
+        for history in histories() {
+            let (fused, weights) = Fuser::new(history).fuse(&silent, Some(&silent));
             assert_eq!(fused, silent);
             assert_eq!(weights, Weights { image: 0.5, captions: 0.5 });
         }
@@ -152,17 +151,17 @@ mod tests {
     fn a_silent_modality_weighs_nothing() {
         let silent = Distribution::softmax(&[3.0, 3.0]).unwrap();
         let sure = Distribution::softmax(&[9.0, 0.0]).unwrap();
-        for weighting in weightings() {
-            let (fused, weights) = Fuser::new(weighting).fuse(&silent, Some(&sure));
-            assert_eq!((fused, weights.image), (sure.clone(), 0.0), "{weighting:?}");
+        for history in histories() {
+            let (fused, weights) = Fuser::new(history).fuse(&silent, Some(&sure));
+            assert_eq!((fused, weights.image), (sure.clone(), 0.0), "{history:?}");
         }
     }
 
     #[test]
     fn no_captions_leave_image_and_history_alone() {
         let image = Distribution::softmax(&[1.0, 0.0]).unwrap();
-        for weighting in weightings() {
-            let mut fuser = Fuser::new(weighting);
+        for history in histories() {
+            let mut fuser = Fuser::new(history);
             let (fused, weights) = fuser.fuse(&image, None);
             assert_eq!((fused, weights.captions), (image.clone(), 0.0));
             assert_eq!(fuser.means(), Means::default());
@@ -174,7 +173,7 @@ mod tests {
         let sharp = Distribution::softmax(&[9.0, 0.0]).unwrap();
         let flat = Distribution::softmax(&[0.1, 0.0]).unwrap();
         let after = |window| {
-            let mut fuser = Fuser::new(Weighting::History(window));
+            let mut fuser = Fuser::new(Some(window));
             for image in [&flat; 50].into_iter().chain([&sharp; 50]) {
                 fuser.fuse(image, Some(&sharp));
             }
@@ -189,8 +188,8 @@ mod tests {
     proptest! {
         #[test]
         fn fused_is_a_distribution_between_its_parts(stream in pairs()) {
-            for weighting in weightings() {
-                let mut fuser = Fuser::new(weighting);
+            for history in histories() {
+                let mut fuser = Fuser::new(history);
                 for (image, captions) in &stream {
                     let (fused, weights) = fuser.fuse(image, Some(captions));
                     prop_assert!((weights.image + weights.captions - 1.0).abs() < 1e-12);
@@ -206,11 +205,11 @@ mod tests {
 
         #[test]
         fn memoryless_is_symmetric_and_order_free(stream in pairs()) {
-            let mut fuser = Fuser::new(Weighting::Memoryless);
+            let mut fuser = Fuser::new(None);
             for (image, captions) in stream.iter().rev() {
                 let (fused, weights) = fuser.fuse(image, Some(captions));
                 let (swapped, swapped_weights) =
-                    Fuser::new(Weighting::Memoryless).fuse(captions, Some(image));
+                    Fuser::new(None).fuse(captions, Some(image));
                 prop_assert!((weights.image - swapped_weights.captions).abs() < 1e-12);
                 for (a, b) in fused.probabilities().iter().zip(swapped.probabilities()) {
                     prop_assert!((a - b).abs() < 1e-12);
@@ -224,7 +223,7 @@ mod tests {
             (a, b) in (2usize..9).prop_flat_map(|n| (distribution(n), distribution(n))),
         ) {
             prop_assume!(1e-9 < a.confidence() && 1e-9 < b.confidence());
-            let mut fuser = Fuser::new(Weighting::History(Window::Unbounded));
+            let mut fuser = Fuser::new(Some(Window::Unbounded));
             for _ in 0..n {
                 let (_, weights) = fuser.fuse(&a, Some(&b));
                 prop_assert!((weights.image - 0.5).abs() < 1e-9);

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod adaptation;
 mod background;
 mod bank;
 mod calibration;
@@ -21,12 +22,14 @@ mod embedding;
 mod frame;
 mod fusion;
 mod id;
+mod pooling;
 mod ports;
 mod retrieval;
 mod stop;
 mod suggest;
 mod taught;
 
+pub use adaptation::{AdaptationMode, Adapted, typical_distance};
 pub use background::{Background, ClassBackground, InvalidBackground};
 pub use bank::Bank;
 pub use calibration::{
@@ -52,7 +55,7 @@ pub use ports::{
     CameraMemory, CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource,
     ImageEncoder, LessonRecall, PortError, Publish, Remember, Stamp,
 };
-pub use retrieval::{Candidate, Retrieved, rerank};
+pub use retrieval::{Candidate, Retrieved, Selection, choose};
 pub use stop::{Stop, Stopper, stop_pair};
 pub use suggest::suggest;
 pub use taught::{Reach, Recalled, Taught, means};

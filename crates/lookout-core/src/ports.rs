@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Candidate, Change, ClassSet, Embedding, Evidence, Frame, Id, Means, Memory, Picture, Recalled,
-    Snapshot, Stop,
+    Snapshot, State, Stop,
 };
 
 /// Time, injected so that tests own it.
@@ -188,6 +188,9 @@ pub struct Decision {
     pub send_state: bool,
     /// The change to announce, if there is one.
     pub change: Option<Change>,
+    /// What the state would be in the other mode of adaptation; see [`Evidence::otherwise`]. `None`
+    /// where nothing is adapted.
+    pub otherwise: Option<State>,
 }
 
 /// Delivers decisions. Calls return at once and never wait for a network.

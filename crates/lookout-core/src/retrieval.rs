@@ -26,10 +26,27 @@ pub struct Retrieved {
     pub similarity: f64,
 }
 
-/// Re-ranks `candidates` by the cosine of their caption embedding to `image` and keeps the best
-/// `k`. Of captions that are equal after trimming and case folding only the best remains. Equal
-/// cosines keep the candidates' order.
-pub fn rerank(image: &Embedding, candidates: Vec<Candidate>, k: usize) -> Vec<Retrieved> {
+/// How captions are chosen among candidates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// K, the captions kept at most.
+    pub n_captions: usize,
+    /// By the cosine of the caption's own embedding to the picture, as X-MoRe has it; otherwise in the
+    /// candidates' order, that of their keys. For a text-only bank both are the same.
+    pub rerank: bool,
+    /// Of captions that are equal after trimming and case folding only the best is kept.
+    pub dedupe: bool,
+}
+
+impl Selection {
+    /// X-MoRe's: the best `n_captions` different ones after re-ranking.
+    pub fn best(n_captions: usize) -> Self {
+        Self { n_captions, rerank: true, dedupe: true }
+    }
+}
+
+/// Chooses captions among `candidates`, the best first. Equal cosines keep the candidates' order.
+pub fn choose(image: &Embedding, candidates: Vec<Candidate>, by: Selection) -> Vec<Retrieved> {
     let mut ranked: Vec<Retrieved> = candidates
         .into_iter()
         .map(|Candidate { text, embedding, .. }| {
@@ -37,10 +54,14 @@ pub fn rerank(image: &Embedding, candidates: Vec<Candidate>, k: usize) -> Vec<Re
             Retrieved { text, embedding, similarity }
         })
         .collect();
-    ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-    let mut seen = HashSet::new();
-    ranked.retain(|it| seen.insert(it.text.trim().to_lowercase()));
-    ranked.truncate(k);
+    if by.rerank {
+        ranked.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+    }
+    if by.dedupe {
+        let mut seen = HashSet::new();
+        ranked.retain(|it| seen.insert(it.text.trim().to_lowercase()));
+    }
+    ranked.truncate(by.n_captions);
     ranked
 }
 
@@ -63,9 +84,17 @@ mod tests {
             candidate("a cat.", 0.2, 0.1),
             candidate("a dog", 0.3, 0.2),
         ];
-        let kept = rerank(&image, candidates, 4);
-        let texts: Vec<&str> = kept.iter().map(|it| it.text.as_str()).collect();
-        assert_eq!(texts, ["a cat.", "a dog", "a far caption with a near key"]);
+        let texts = |selection| -> Vec<String> {
+            let kept = choose(&image, candidates.clone(), selection);
+            kept.into_iter().map(|it| it.text).collect()
+        };
+        let best = Selection::best(4);
+        assert_eq!(texts(best), ["a cat.", "a dog", "a far caption with a near key"]);
+        let repeated = Selection { dedupe: false, n_captions: 3, ..best };
+        assert_eq!(texts(repeated), ["a cat.", "a dog", "A Cat. "]);
+        let by_key = Selection { rerank: false, ..best };
+        assert_eq!(texts(by_key), ["a far caption with a near key", "A Cat. ", "a dog"]);
+        let kept = choose(&image, candidates, best);
         assert!((kept[0].similarity - f64::from(0.2f32.cos())).abs() < 1e-6);
     }
 
@@ -79,7 +108,8 @@ mod tests {
             let forward: Vec<Candidate> =
                 angles.iter().enumerate().map(|(i, a)| candidate(&i.to_string(), *a, 0.0)).collect();
             let backward = forward.iter().rev().cloned().collect();
-            let (a, b) = (rerank(&image, forward, k), rerank(&image, backward, k));
+            let by = Selection::best(k);
+            let (a, b) = (choose(&image, forward, by), choose(&image, backward, by));
             let similarities = |it: &[Retrieved]| it.iter().map(|r| r.similarity).collect::<Vec<_>>();
             prop_assert_eq!(a.len(), k.min(angles.len()));
             prop_assert_eq!(similarities(&a), similarities(&b));

@@ -195,7 +195,7 @@ impl Manifest {
     }
 
     fn read_fusion(section: &mut Section<'_>) -> Option<(Weighting, usize)> {
-        let weighting = section.one_of("weighting", &["memoryless", "history"]);
+        let weighting = section.one_of("weighting", &["memoryless", "history", "pooled"]);
         let window = section.optional("window", "a number of frames or \"unbounded\"", |it| {
             if it.as_str() == Some("unbounded") {
                 return Some(Window::Unbounded);
@@ -205,6 +205,7 @@ impl Manifest {
         let n_captions = section.integer("n_captions", 1, 1000);
         let weighting = match (weighting?.as_str(), window) {
             ("memoryless", None) => Weighting::Memoryless,
+            ("pooled", None) => Weighting::Pooled,
             ("history", Some(window)) => Weighting::History(window),
             (_, window) => {
                 let got = if window.is_some() { "a window" } else { "nothing" };
@@ -608,11 +609,7 @@ mod tests {
             ("\"captions.tsv\" =", "\"pictures/a/b\" =", "`sha256` must be a table of"),
             ("space = \"starter-2\"", "space = \"Starter 2\"", "`space` must be"),
             ("\"a photo of a {}\"", "\"a photo\"", "`templates` must be"),
-            (
-                "weighting = \"memoryless\"",
-                "weighting = \"history\"",
-                "`fusion.window` must be given",
-            ),
+            ("weighting = \"pooled\"", "weighting = \"history\"", "`fusion.window` must be given"),
             ("n_captions = 16", "n_captions = 16\nwindow = 5", "`fusion.window` must be given"),
             (
                 "exit = 0.35",

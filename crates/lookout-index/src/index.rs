@@ -80,6 +80,12 @@ pub struct IndexInfo {
 }
 
 impl Index {
+    /// The mean of the embeddings of the captions, not normalized: of the first 4096 entries, which its
+    /// builder took for all.
+    pub fn caption_mean(&self) -> &[f32] {
+        if self.caption_center.is_empty() { &self.key_center } else { &self.caption_center }
+    }
+
     /// Opens an index for searches of up to [`DEFAULT_CANDIDATES`].
     pub fn open(path: &Path) -> Result<Self, IndexError> {
         Self::open_for(path, DEFAULT_CANDIDATES)

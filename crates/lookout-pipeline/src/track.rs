@@ -51,6 +51,8 @@ pub struct Track {
     pub(crate) skips: Repeats,
     classifier: Classifier,
     decider: Decider,
+    /// Decides as it would be in the other mode of adaptation.
+    otherwise: Option<Decider>,
     gate: Gate,
     heartbeat: Duration,
     seq: u64,
@@ -79,6 +81,7 @@ impl Track {
             max_age,
             counters,
             skips: Repeats::default(),
+            otherwise: classifier.is_adapting().then(|| decider.clone()),
             classifier,
             decider,
             gate: Gate::new(gate),
@@ -115,6 +118,10 @@ impl Track {
             return None;
         }
         let (snapshot, change) = self.decider.gated(at.mono)?;
+        if let Some(otherwise) = &mut self.otherwise {
+            // One that would rather see more is left as it is.
+            otherwise.gated(at.mono);
+        }
         Some(self.decision(at, None, None, snapshot, change))
     }
 
@@ -134,12 +141,26 @@ impl Track {
     ) -> Result<Decision, ClassifyError> {
         let evidence = self.classifier.classify(embedding, candidates, recalled)?;
         let (snapshot, change) = self.decider.observe(at.mono, evidence.observation());
+        if let (Some(decider), Some(seen)) = (&mut self.otherwise, evidence.otherwise()) {
+            decider.observe(at.mono, seen);
+        }
+        // By this frame itself as by the mean over time, and without what adaptation adds.
+        let verdict = self.decider.judge(evidence.unadapted_observation());
+        if let (State::Label(class) | State::None(class), Some(accepted)) =
+            (snapshot.state, verdict.accepted)
+            && class == accepted
+        {
+            self.classifier.accepted(embedding, class, &evidence);
+        }
         Ok(self.decision(at, frame_name, Some(evidence), snapshot, change))
     }
 
     /// What time alone has to say: the first state, stale, or a heartbeat.
     pub fn tick(&mut self, at: Stamp) -> Option<Decision> {
         let snapshot = self.decider.tick(at.mono);
+        if let Some(otherwise) = &mut self.otherwise {
+            otherwise.tick(at.mono);
+        }
         self.has_to_send(at.mono, snapshot.state)
             .then(|| self.decision(at, None, None, snapshot, None))
     }
@@ -164,6 +185,11 @@ impl Track {
                 Snapshot { score: None, margin: None, sigma: None, last_known: None, ..snapshot };
             Decision { send_state: false, ..self.decision(at, None, None, nameless, Some(change)) }
         });
+        if let Some(otherwise) = &mut self.otherwise {
+            let mut new = decider.clone();
+            new.take_over(otherwise, at.mono);
+            *otherwise = new;
+        }
         self.decider = decider;
         self.sent = None;
         end.into_iter().chain([self.decision(at, None, None, snapshot, None)]).collect()
@@ -194,13 +220,24 @@ impl Track {
         self.seq += 1;
         let (camera, seq) = (self.camera.clone(), self.seq);
         let classes = Arc::clone(self.decider.classes());
-        Decision { camera, seq, at, classes, frame_name, evidence, snapshot, send_state, change }
+        Decision {
+            camera,
+            seq,
+            at,
+            classes,
+            frame_name,
+            evidence,
+            snapshot,
+            send_state,
+            change,
+            otherwise: self.otherwise.as_ref().map(Decider::state),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lookout_core::{Outcome, Reason};
+    use lookout_core::{AdaptationMode, Outcome, Reason};
 
     use super::*;
     use crate::testing::{axis, frame, settings_of, track};
@@ -281,6 +318,43 @@ mod tests {
         let dog = see(&mut track, 3, 1.5);
         assert_eq!(dog.classes.classes()[0].id.as_str(), "dog");
         assert_eq!(dog.evidence.unwrap().fused.top().0, 0);
+    }
+
+    /// A track of a cat at angle 0 and a dog at 1.5, whose kept frames reach as far as 0.45.
+    fn adapting(mode: AdaptationMode) -> Track {
+        let settings = settings_of(&["cat", "dog"], Duration::ZERO);
+        Track::new(TrackSettings {
+            classifier: settings.classifier.adapting(mode, 0.1),
+            ..settings
+        })
+    }
+
+    fn kept(it: &Decision) -> usize {
+        it.evidence.as_ref().unwrap().adapted.as_ref().unwrap().n_kept
+    }
+
+    #[test]
+    fn only_accepted_frames_are_kept() {
+        let mut track = adapting(AdaptationMode::Shadow);
+        let first = see(&mut track, 1, 0.0);
+        assert_eq!((first.snapshot.state, kept(&first)), (State::Label(0), 0));
+        let doubtful = see(&mut track, 2, 0.75);
+        assert_eq!((doubtful.snapshot.state, kept(&doubtful)), (State::Unknown, 1));
+        assert_eq!(kept(&see(&mut track, 3, 0.0)), 1, "the doubtful one is not");
+    }
+
+    #[test]
+    fn in_the_shadow_kept_frames_are_told_and_when_on_they_decide() {
+        let decided = [AdaptationMode::Shadow, AdaptationMode::On].map(|mode| {
+            let mut track = adapting(mode);
+            see(&mut track, 1, 0.55);
+            let border = see(&mut track, 2, 0.77);
+            (border.snapshot.state, border.otherwise)
+        });
+        let (cat, unknown) = (State::Label(0), State::Unknown);
+        assert_eq!(decided, [(unknown, Some(cat)), (cat, Some(unknown))]);
+        let mut plain = track("yard", 0.0, &Arc::default());
+        assert_eq!(see(&mut plain, 1, 0.0).otherwise, None);
     }
 
     #[test]

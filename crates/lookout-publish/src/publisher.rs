@@ -286,7 +286,14 @@ impl Publisher {
             None => None,
             Some(it) => {
                 let (state, reason) = (snapshot.state, snapshot.reason);
-                let it = EvidencePayload::new(classes, it, state, reason, Some(TOP_N))?;
+                let it = EvidencePayload::new(
+                    classes,
+                    it,
+                    state,
+                    reason,
+                    Some(TOP_N),
+                    decision.otherwise,
+                )?;
                 let it = EvidenceMessage::new(origin, camera.as_str(), picture, it);
                 self.message(Topic::Evidence(camera.clone()), to_json(&it)?)
             }

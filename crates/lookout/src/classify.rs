@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use lookout_capture::read_picture;
 use lookout_config::{BankPlace, LabelSet};
-use lookout_core::{
-    Bank, ClassEmbeddings, ClassSet, Decider, Distribution, Evidence, Reason, State,
-};
+use lookout_core::{ClassSet, Classifier, Decider, Distribution, Evidence, Reason, State};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
 use serde::Serialize;
 
@@ -60,23 +58,34 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let embeddings = compiled.remove(0);
     let words = compiled.pop().map_or_else(Vec::new, |it| it.as_slice().to_vec());
     let bank = bank::apart(&words, &classes, &embeddings).context("the bank")?;
+    let recipe = engine.recipe(None, None)?;
+    let background = recipe.background(&embeddings);
     let rules = engine::single_picture_rules(&engine.bundle);
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
-        .map_err(|error| Failure::Config(vec![error.to_string()]))?;
+        .map_err(|error| Failure::Config(vec![error.to_string()]))?
+        .on(&background);
+    // Each picture starts without history, so that order does not matter.
+    let classifier = recipe.classifier(embeddings)?.on(background).against(bank);
 
     let mut all_good = true;
     memory::steady();
     for path in &args.pictures {
         let picture = path.to_string_lossy();
-        match evidence(&mut engine, &embeddings, bank.as_ref(), path) {
+        match evidence(&mut engine, classifier.clone(), path) {
             Ok(evidence) => {
                 let verdict = decider.judge(evidence.observation());
                 let state =
                     verdict.accepted.map_or(State::Unknown, |class| decider.state_of(class));
                 if args.json {
-                    let payload =
-                        EvidencePayload::new(&classes, &evidence, state, verdict.reason, None)
-                            .context("cannot write the evidence")?;
+                    let payload = EvidencePayload::new(
+                        &classes,
+                        &evidence,
+                        state,
+                        verdict.reason,
+                        None,
+                        None,
+                    )
+                    .context("cannot write the evidence")?;
                     output::json_line(&PictureLine::new(&picture, payload))?;
                 } else {
                     output::line(describe(&picture, &classes, &evidence, state, verdict.reason))?;
@@ -96,18 +105,14 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     if all_good { Ok(()) } else { Err(Failure::Partial) }
 }
 
-/// Each picture starts without history, so that order does not matter.
 fn evidence(
     engine: &mut Engine,
-    classes: &ClassEmbeddings,
-    bank: Option<&Bank>,
+    mut classifier: Classifier,
     path: &Path,
 ) -> anyhow::Result<Evidence> {
     let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
     let candidates = engine.candidates(&image)?;
-    let classifier = engine::classifier(&engine.bundle, classes.clone(), None, None);
-    let mut classifier = classifier.against(bank.cloned());
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use lookout_capture::{OpenOptions, WorkerCommand};
 use lookout_core::{
     CameraStatus, CaptionSearch, Clock, Decider, Embedding, Id, LessonRecall, PortError, Publish,
-    Recalled, Stop, stop_pair,
+    Recalled, Remember, Stop, stop_pair,
 };
 use lookout_index::{Index, Lessons};
 use lookout_pipeline::{
@@ -18,15 +18,16 @@ use lookout_pipeline::{
     Supervisor, Track, TrackSettings, mailboxes,
 };
 use lookout_publish::{LinkSnapshot, Publisher};
+use lookout_store::StateFile;
 
 use crate::cli::ConfigArgs;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan, PlannedCamera};
-use crate::reload::{LastFailure, Reloader};
+use crate::reload::{Note, Reloader};
 use crate::service::{Hangups, Manager, watch_signals};
-use crate::{engine, memory, reload};
+use crate::{engine, memory, reload, said};
 
 const REOPEN_MIN: Duration = Duration::from_millis(500);
 const REOPEN_MAX: Duration = Duration::from_secs(30);
@@ -65,9 +66,12 @@ pub(crate) fn serve(
     let busy = Arc::new(Busy::default());
     let grace = plan.config.stop_grace;
     let index_path = plan.config.index.clone();
-    let lessons_are_behind = Arc::new(AtomicBool::new(false));
+    plan.uncalibrated.warn();
+    let uncalibrated = Note::default();
+    uncalibrated.set(plan.uncalibrated.status());
+    let health = Health::default();
     let (counters, labels) =
-        start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop, &lessons_are_behind)?;
+        start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop, &health)?;
 
     memory::steady();
     let mut manager = Manager::new();
@@ -79,7 +83,7 @@ pub(crate) fn serve(
         None => tracing::info!("No caption index is configured: the image alone decides."),
     }
 
-    let last_failure = LastFailure::default();
+    let last_failure = Note::default();
     if let Some((reloader, hangups)) = reload {
         let daemon = reload::Daemon {
             labels,
@@ -88,6 +92,7 @@ pub(crate) fn serve(
             stop,
             events: supervisor.events(),
             last_failure: last_failure.clone(),
+            uncalibrated: uncalibrated.clone(),
         };
         reloader.start(hangups, daemon)?;
     }
@@ -126,8 +131,14 @@ pub(crate) fn serve(
             }
         }
         let mut status = status_line(&link, counters.len(), index_is_damaged.load(SeqCst));
-        if lessons_are_behind.load(SeqCst) {
+        if health.lessons_are_behind.load(SeqCst) {
             status += ", what was taught cannot be read";
+        }
+        if health.state_is_behind.load(SeqCst) {
+            status += ", the state cannot be written";
+        }
+        if let Some(note) = uncalibrated.get() {
+            status += &format!(", not calibrated: {note}");
         }
         if let Some(failure) = last_failure.get() {
             status += &format!(", reload failed: {failure}");
@@ -187,14 +198,17 @@ fn start_stages(
     clock: &Arc<dyn Clock>,
     busy: &Arc<Busy>,
     stop: &Stop,
-    lessons_are_behind: &Arc<AtomicBool>,
+    health: &Health,
 ) -> anyhow::Result<(Counters, LabelSender)> {
-    let Plan { config, engine, cameras, mqtt } = plan;
+    let Plan { config, engine, recipe, cameras, uncalibrated: _, mqtt } = plan;
+    let state = said::open(&config.state, &mqtt.node_id);
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
-    for camera in disabled {
+    for camera in &disabled {
         publish.camera_status(&camera.settings.id, CameraStatus::Disabled);
     }
+    let idle: Vec<Id> = disabled.into_iter().map(|it| it.settings.id).collect();
+    let weighting = recipe.weighting();
 
     let worker = WorkerCommand {
         program: std::env::current_exe().context("cannot tell where this program is")?,
@@ -208,20 +222,15 @@ fn start_stages(
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
     for camera in enabled {
-        let PlannedCamera { settings, uri, classes, embeddings, rules, bank } = camera;
+        let background = camera.background();
+        let PlannedCamera { settings, uri, classes, embeddings, rules, bank, .. } = camera;
+        let memory = state.as_ref().map(|it| it.1.camera(&settings.id, &classes, weighting));
         let counters = Arc::new(CameraCounters::default());
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
-        let fusion = config.fusion;
         tracks.push(Track::new(TrackSettings {
             camera: settings.id.clone(),
-            classifier: engine::classifier(
-                &engine.bundle,
-                embeddings,
-                fusion.weighting,
-                fusion.captions,
-            )
-            .against(bank),
-            decider: Decider::new(rules, classes, clock.monotonic())?,
+            decider: Decider::new(rules, classes, clock.monotonic())?.on(&background),
+            classifier: recipe.classifier(embeddings)?.on(background).against(bank),
             gate: GateRules {
                 luma_change: config.gate.luma_change,
                 interval: config.gate.interval,
@@ -229,6 +238,7 @@ fn start_stages(
             max_age: settings.max_age,
             heartbeat: mqtt.heartbeat,
             counters: Arc::clone(&counters),
+            memory: memory.unwrap_or_default(),
         }));
         let options = OpenOptions {
             base: config.folder().to_path_buf(),
@@ -251,14 +261,20 @@ fn start_stages(
         });
     }
     let lessons = engine.lessons.map(|it| {
-        let is_behind = Arc::clone(lessons_are_behind);
+        let is_behind = Arc::clone(&health.lessons_are_behind);
         Box::new(WatchedLessons { lessons: it, is_behind }) as Box<dyn LessonRecall>
+    });
+    let memory = state.map(|(path, before)| {
+        let file = StateFile::new(&path, weighting, &before, &idle);
+        let is_behind = Arc::clone(&health.state_is_behind);
+        Box::new(said::Watched { file, is_behind }) as Box<dyn Remember>
     });
     let infer = InferStage {
         encoder: Box::new(engine.tower),
         captions: engine.index.map(|it| Box::new(it) as Box<dyn CaptionSearch>),
         n_candidates: engine.n_candidates,
         lessons,
+        memory,
         tracks,
         publish: Arc::clone(publish),
         clock: Arc::clone(clock),
@@ -274,6 +290,13 @@ fn start_stages(
             .context("cannot start a camera's stage")?;
     }
     Ok((all_counters, labels))
+}
+
+/// What is not as it should be, told by the stages.
+#[derive(Default)]
+struct Health {
+    lessons_are_behind: Arc<AtomicBool>,
+    state_is_behind: Arc<AtomicBool>,
 }
 
 /// Lessons whose state the operator sees.

@@ -30,7 +30,8 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
         "demo: broker on {host}:{port}; try: mosquitto_sub -h {host} -p {port} -t 'lookout/#' -v"
     ));
     let flags =
-        [("mqtt.host".to_owned(), host.to_string()), ("mqtt.port".to_owned(), port.to_string())];
+        [("mqtt.host", host.to_string()), ("mqtt.port", port.to_string()), ("state", "off".to_owned())]
+            .map(|(key, value)| (key.to_owned(), value));
     let plan = Plan::make(Config::load(&config, [], &flags)?, &Packs::here())?;
     let format = if args.json { Format::Json } else { Format::Text };
     let print_error = Arc::new(Mutex::new(None));
@@ -110,7 +111,7 @@ impl Printer {
                 output::line(classify::describe(picture, classes, evidence, state, reason))
             }
             Format::Json => {
-                let payload = EvidencePayload::new(classes, evidence, state, reason, None)?;
+                let payload = EvidencePayload::new(classes, evidence, state, reason, None, None)?;
                 output::json_line(&PictureLine::new(picture, payload))
             }
         }

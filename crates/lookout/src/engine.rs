@@ -7,8 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    Candidate, ClassEmbeddings, ClassSet, Classifier, Device, Embedding, Picture, Reach, Recalled,
-    Scales, Weighting,
+    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Device,
+    Embedding, Picture, Reach, Recalled, Scales, Selection, Weighting,
 };
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::{Index, Lessons};
@@ -77,6 +77,15 @@ impl Engine {
     /// The lessons in reach of an image.
     pub(crate) fn recalled(&self, image: &Embedding) -> Vec<Recalled> {
         self.lessons.as_ref().map_or_else(Vec::new, |it| it.recall(image))
+    }
+
+    /// How classifiers are made that search this engine's index.
+    pub(crate) fn recipe(
+        &self,
+        weighting: Option<Weighting>,
+        n_captions: Option<usize>,
+    ) -> anyhow::Result<Recipe> {
+        Recipe::new(&self.bundle, self.index.as_ref(), weighting, n_captions)
     }
 
     /// The candidates for an image; none without an index.
@@ -258,16 +267,72 @@ fn embed(
     sets.iter().map(|set| compile_set(set)).collect()
 }
 
-/// A classifier over compiled classes, as the bundle recommends it where nothing else is said.
-pub(crate) fn classifier(
-    bundle: &Bundle,
-    classes: ClassEmbeddings,
-    weighting: Option<Weighting>,
-    n_captions: Option<usize>,
-) -> Classifier {
-    let scales: Scales = bundle.scales();
-    let weighting = weighting.unwrap_or_else(|| bundle.weighting());
-    Classifier::new(classes, scales, weighting, n_captions.unwrap_or_else(|| bundle.n_captions()))
+/// What classifiers are made by, whatever their classes.
+#[derive(Clone)]
+pub(crate) struct Recipe {
+    scales: Scales,
+    weighting: Weighting,
+    selection: Selection,
+    caption_mean: Option<Vec<f32>>,
+    adaptation: Option<(AdaptationMode, f64)>,
+    samples: Vec<Embedding>,
+}
+
+impl Recipe {
+    /// As the bundle recommends it where nothing else is said.
+    pub(crate) fn new(
+        bundle: &Bundle,
+        index: Option<&Index>,
+        weighting: Option<Weighting>,
+        n_captions: Option<usize>,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            scales: bundle.scales(),
+            weighting: weighting.unwrap_or_else(|| bundle.weighting()),
+            selection: Selection::best(n_captions.unwrap_or_else(|| bundle.n_captions())),
+            caption_mean: index.map(|it| it.caption_mean().to_vec()),
+            adaptation: None,
+            samples: Golden::open(bundle)?.picture_embeddings().cloned().collect(),
+        })
+    }
+
+    /// With another way to choose captions; see [`Selection`].
+    pub(crate) fn choosing(mut self, rerank: bool, dedupe: bool) -> Self {
+        (self.selection.rerank, self.selection.dedupe) = (rerank, dedupe);
+        self
+    }
+
+    /// With classifiers that adapt to their stream. Errs where the model has too few sample pictures to
+    /// tell how far apart pictures lie.
+    pub(crate) fn adapting(self, mode: AdaptationMode) -> anyhow::Result<Self> {
+        let distance = lookout_core::typical_distance(&self.samples).with_context(|| {
+            let n = self.samples.len();
+            format!(
+                "the model has {n} sample pictures; to adapt it must have 2 of different scenes"
+            )
+        })?;
+        Ok(Self { adaptation: Some((mode, distance)), ..self })
+    }
+
+    /// What can be said of any scene's background, by the model's sample pictures; nothing where it has
+    /// too few of them.
+    pub(crate) fn background(&self, classes: &ClassEmbeddings) -> Background {
+        Background::of_samples(classes, &self.samples)
+            .unwrap_or_else(|| Background::unknown(classes.as_slice().len()))
+    }
+
+    /// A classifier over compiled classes, without a past.
+    pub(crate) fn classifier(&self, classes: ClassEmbeddings) -> anyhow::Result<Classifier> {
+        let it = Classifier::choosing(classes, self.scales, self.weighting, self.selection);
+        let it = match &self.caption_mean {
+            Some(mean) => it.with_caption_mean(mean)?,
+            None => it,
+        };
+        Ok(match self.adaptation {
+            Some((mode, distance)) => it.adapting(mode, distance),
+            None => it,
+        })
+    }
 }
 
 /// Reads a picture within the default limits, every pixel of it.

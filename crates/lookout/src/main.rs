@@ -3,6 +3,8 @@
 mod assets;
 mod bank;
 mod bench;
+mod calibrate;
+mod calibration;
 mod classify;
 mod cli;
 mod clock;
@@ -23,6 +25,7 @@ mod packs;
 mod phrases;
 mod plan;
 mod reload;
+mod said;
 mod service;
 mod suggest;
 mod teach;
@@ -79,6 +82,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Demo(args) => demo::run(args),
         Verb::Run(args) => daemon::run(args),
         Verb::Check(args) => plan::check(args),
+        Verb::Calibrate(args) => calibrate::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Teach(args) => teach::run(args),
         Verb::Embed(args) => embed::run(args),

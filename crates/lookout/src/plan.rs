@@ -9,8 +9,7 @@ use anyhow::{Context, anyhow};
 use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding, Id,
-    InvalidRules,
+    Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding, Id, InvalidRules,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
@@ -18,10 +17,11 @@ use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
 use crate::cli::ConfigArgs;
-use crate::engine::{self, Engine, EngineError};
+use crate::engine::{self, Engine, EngineError, Recipe};
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::reload::CameraLabels;
+use crate::calibration::{Found, Uncalibrated};
+use crate::reload::{CameraLabels, InUse};
 use crate::{bank, node, output};
 
 /// The largest CA file that is read.
@@ -31,7 +31,11 @@ const MAX_CA_BYTES: u64 = 1 << 20;
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) engine: Engine,
+    /// How the cameras' classifiers are made.
+    pub(crate) recipe: Recipe,
     pub(crate) cameras: Vec<PlannedCamera>,
+    /// What is not calibrated though a calibration is configured.
+    pub(crate) uncalibrated: Uncalibrated,
     pub(crate) mqtt: MqttSettings,
     /// The words of the background bank; empty without one.
     pub(crate) words: Vec<Embedding>,
@@ -45,6 +49,17 @@ pub(crate) struct PlannedCamera {
     pub(crate) embeddings: ClassEmbeddings,
     pub(crate) rules: DecisionRules,
     pub(crate) bank: Option<Bank>,
+    /// What calibration says of its scene.
+    pub(crate) calibrated: Background,
+    /// What the model's samples say of any scene.
+    pub(crate) samples: Background,
+}
+
+impl PlannedCamera {
+    /// All that is known of its scene.
+    pub(crate) fn background(&self) -> Background {
+        self.calibrated.clone().or(&self.samples)
+    }
 }
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
@@ -57,6 +72,13 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
             format!("cannot be used: {error:#}"),
             None,
         )]));
+    }
+    if let Some(reason) = &plan.uncalibrated.other_model {
+        let fault = plan.config.fault("calibration", format!("cannot be used: {reason}"), None);
+        return Err(Failure::faults(&[fault]));
+    }
+    for note in plan.uncalibrated.notes() {
+        output::complain(&note);
     }
     let n_cameras = plan.cameras.len();
     output::line(format!(
@@ -159,12 +181,27 @@ impl Plan {
                  nothing to do with it, and they count all the same."
             );
         }
+        let recipe = engine
+            .recipe(config.fusion.weighting, config.fusion.captions)?
+            .choosing(config.fusion.rerank, config.fusion.dedupe);
+        let recipe = match config.adaptation.map(|mode| recipe.clone().adapting(mode)) {
+            None => recipe,
+            Some(Ok(it)) => it,
+            Some(Err(error)) => {
+                faults.push(config.fault("adaptation", format!("cannot be used: {error:#}"), None));
+                recipe
+            }
+        };
+        let mut uncalibrated = Uncalibrated::default();
+        let calibrations = calibrations(&config, &engine.bundle, &mut uncalibrated, &mut faults);
         let mut checked = Vec::new();
         for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
             if let Some((classes, rules)) =
                 classes_and_rules(&config, &engine.bundle, &settings, &mut faults)
             {
-                checked.push((settings, uri, classes, rules));
+                let calibrated =
+                    calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
+                checked.push((settings, uri, classes, rules, calibrated));
             }
         }
         let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
@@ -180,12 +217,23 @@ impl Plan {
         let words =
             words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
         let mut cameras = Vec::new();
-        for ((settings, uri, classes, rules), embeddings) in checked.into_iter().zip(compiled) {
+        for (checked, embeddings) in checked.into_iter().zip(compiled) {
+            let (settings, uri, classes, rules, calibrated) = checked;
+            let samples = recipe.background(&embeddings);
             let bank = bank::apart(&words, &classes, &embeddings)
                 .map_err(|error| Failure::faults(&[bank_fault(&config, &error)]))?;
-            cameras.push(PlannedCamera { settings, uri, classes, embeddings, rules, bank });
+            cameras.push(PlannedCamera {
+                settings,
+                uri,
+                classes,
+                embeddings,
+                rules,
+                bank,
+                calibrated,
+                samples,
+            });
         }
-        let plan = Self { cameras, config, engine, mqtt, words };
+        let plan = Self { cameras, config, engine, recipe, uncalibrated, mqtt, words };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
             return Err(info_fault(&plan.config, &error));
         }
@@ -221,17 +269,39 @@ impl Plan {
 /// The labels and rules of each camera of a configuration that is read while another one runs,
 /// whose bundle is `bundle`. All that can be checked without loading anything is checked, what
 /// waits for the next start included.
-pub(crate) fn labels(config: &Config, bundle: &Bundle) -> Result<CameraLabels, Failure> {
+pub(crate) fn labels(
+    config: &Config,
+    bundle: &Bundle,
+) -> Result<(CameraLabels, Uncalibrated), Failure> {
     let mut faults = Vec::new();
+    let mut uncalibrated = Uncalibrated::default();
+    let calibrations = calibrations(config, bundle, &mut uncalibrated, &mut faults);
     camera_uris(config, &mut faults);
     mqtt_settings(config, &mut faults);
     let mut labels = CameraLabels::new();
     for camera in &config.cameras {
-        if let Some(it) = classes_and_rules(config, bundle, camera, &mut faults) {
-            labels.insert(camera.id.clone(), it);
+        if let Some((classes, rules)) = classes_and_rules(config, bundle, camera, &mut faults) {
+            let calibrated = calibrations.of(camera, &classes, &rules, &mut uncalibrated);
+            labels.insert(camera.id.clone(), InUse { classes, rules, calibrated });
         }
     }
-    if faults.is_empty() { Ok(labels) } else { Err(Failure::faults(&faults)) }
+    if faults.is_empty() { Ok((labels, uncalibrated)) } else { Err(Failure::faults(&faults)) }
+}
+
+/// The calibrations that the configuration names. A file that is damaged is a fault; one that is not
+/// there yet, or of another model, leaves everything uncalibrated, and that is told.
+fn calibrations(
+    config: &Config,
+    bundle: &Bundle,
+    uncalibrated: &mut Uncalibrated,
+    faults: &mut Vec<Fault>,
+) -> Found {
+    let Some(path) = &config.calibration else { return Found::Unwanted };
+    Found::open(path, bundle.space(), uncalibrated).unwrap_or_else(|error| {
+        let rule = format!("cannot be used: {:#}", anyhow!(error));
+        faults.push(config.fault("calibration", rule, None));
+        Found::Unwanted
+    })
 }
 
 pub(crate) fn bank_fault(config: &Config, error: &anyhow::Error) -> Fault {

@@ -14,24 +14,33 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Sender, bounded, select};
 use lookout_config::Config;
-use lookout_core::{ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Embedding, Id, Stop};
+use lookout_core::{Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Embedding, Id, Stop};
 use lookout_encoder::{Bundle, Runtime};
 use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
 use lookout_publish::Publisher;
 
 use crate::cli::ConfigArgs;
+use crate::engine::Recipe;
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan};
 use crate::service::{Hangup, Hangups, Manager};
 use crate::{bank, engine, memory};
 
-/// The classes of each camera and the rules that it decides by.
-pub(crate) type CameraLabels = BTreeMap<Id, (Arc<ClassSet>, DecisionRules)>;
+/// The classes of each camera and what it decides by.
+pub(crate) type CameraLabels = BTreeMap<Id, InUse>;
 
-/// Why the last reload failed, for the status line; `None` after one that did not.
+/// The classes of a camera, the rules that it decides by, and what calibration says of its scene.
+#[derive(Clone, PartialEq)]
+pub(crate) struct InUse {
+    pub(crate) classes: Arc<ClassSet>,
+    pub(crate) rules: DecisionRules,
+    pub(crate) calibrated: Background,
+}
+
+/// A part of the status line that may be empty, such as why the last reload failed.
 #[derive(Clone, Default)]
-pub(crate) struct LastFailure(Arc<Mutex<Option<String>>>);
+pub(crate) struct Note(Arc<Mutex<Option<String>>>);
 
 /// Reads a configuration again and again.
 pub(crate) struct Reloader {
@@ -42,7 +51,10 @@ pub(crate) struct Reloader {
     runtime: Runtime,
     /// The words of the background bank; empty without one.
     words: Vec<Embedding>,
+    recipe: Recipe,
     in_use: CameraLabels,
+    /// What the model's samples say of any scene, for the classes in use.
+    samples: BTreeMap<Id, Background>,
 }
 
 /// The daemon that labels are changed of.
@@ -52,16 +64,17 @@ pub(crate) struct Daemon {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stop: Stop,
     pub(crate) events: Sender<Event>,
-    pub(crate) last_failure: LastFailure,
+    pub(crate) last_failure: Note,
+    pub(crate) uncalibrated: Note,
 }
 
-impl LastFailure {
+impl Note {
     pub(crate) fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, failure: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+    pub(crate) fn set(&self, note: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = note;
     }
 }
 
@@ -71,14 +84,20 @@ impl Reloader {
         let labels = plan
             .cameras
             .iter()
-            .map(|it| (it.settings.id.clone(), (Arc::clone(&it.classes), it.rules)));
+            .map(|it| {
+                let (classes, calibrated) = (Arc::clone(&it.classes), it.calibrated.clone());
+                (it.settings.id.clone(), InUse { classes, rules: it.rules, calibrated })
+            });
+        let samples = plan.cameras.iter().map(|it| (it.settings.id.clone(), it.samples.clone()));
         Self {
             args: args.clone(),
             started: plan.config.clone(),
             bundle: plan.engine.bundle.clone(),
             runtime: plan.engine.runtime.clone(),
             words: plan.words.clone(),
+            recipe: plan.recipe.clone(),
             in_use: labels.collect(),
+            samples: samples.collect(),
         }
     }
 
@@ -119,7 +138,7 @@ impl Reloader {
         }
         match result {
             Ok(cameras) if cameras.is_empty() => {
-                tracing::info!("Reloaded: no label and no rule of decision has changed.");
+                tracing::info!("Reloaded: no label, rule of decision or calibration has changed.");
                 daemon.last_failure.set(None);
             }
             Ok(cameras) => {
@@ -140,7 +159,8 @@ impl Reloader {
         let config = plan::load(&self.args)?;
         let mut in_use = self.in_use.clone();
         let mut changed = Vec::new();
-        for (id, labels) in plan::labels(&config, &self.bundle)? {
+        let (labels, uncalibrated) = plan::labels(&config, &self.bundle)?;
+        for (id, labels) in labels {
             // A camera that is new waits for the next start, with its labels.
             if let Some(old) = in_use.get_mut(&id).filter(|old| **old != labels) {
                 *old = labels;
@@ -148,15 +168,19 @@ impl Reloader {
             }
         }
         if !changed.is_empty() {
-            let classes = in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.0))).collect();
+            let classes = in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.classes))).collect();
             daemon
                 .publisher
                 .check_classes(&classes)
                 .map_err(|error| plan::info_fault(&config, &error))?;
-            let tracks = self.compile(&in_use, &changed, daemon.clock.monotonic())?;
+            let (tracks, samples) =
+                self.compile(&in_use, &changed, daemon.clock.monotonic())?;
             swap(tracks, classes, daemon)?;
             self.in_use = in_use;
+            self.samples.extend(samples);
         }
+        uncalibrated.warn();
+        daemon.uncalibrated.set(uncalibrated.status());
         let waiting = self.started.changes_for_restart(&config);
         if !waiting.is_empty() {
             tracing::warn!("Takes effect at the next start: {}.", waiting.join(", "));
@@ -164,20 +188,20 @@ impl Reloader {
         Ok(changed.iter().map(Id::to_string).collect())
     }
 
-    /// The labels of the cameras that have `changed`. A camera that has other rules alone needs
-    /// nothing compiled.
+    /// The labels of the cameras that have `changed`, and what the samples say of those whose classes
+    /// have. A camera that has other rules or another calibration alone needs nothing compiled.
     fn compile(
         &self,
         new: &CameraLabels,
         changed: &[Id],
         now: Duration,
-    ) -> anyhow::Result<BTreeMap<Id, Labels>> {
+    ) -> anyhow::Result<(BTreeMap<Id, Labels>, BTreeMap<Id, Background>)> {
         let is_other =
-            |id: &Id, set: &Arc<ClassSet>| self.in_use.get(id).is_none_or(|it| it.0 != *set);
+            |id: &Id, set: &Arc<ClassSet>| self.in_use.get(id).is_none_or(|it| it.classes != *set);
         let (ids, sets): (Vec<&Id>, Vec<&ClassSet>) = new
             .iter()
-            .filter(|(id, (set, _))| is_other(id, set))
-            .map(|(id, (set, _))| (id, &**set))
+            .filter(|(id, it)| is_other(id, &it.classes))
+            .map(|(id, it)| (id, &*it.classes))
             .unzip();
         let compiled = match sets.as_slice() {
             [] => Vec::new(),
@@ -185,23 +209,29 @@ impl Reloader {
         };
         let mut embeddings: BTreeMap<&Id, ClassEmbeddings> =
             ids.into_iter().zip(compiled).collect();
-        let fusion = self.started.fusion;
-        let mut tracks = BTreeMap::new();
+        let (mut tracks, mut samples) = (BTreeMap::new(), BTreeMap::new());
         for id in changed {
-            let Some((classes, rules)) = new.get(id) else { continue };
-            let decider = Decider::new(*rules, Arc::clone(classes), now)?;
+            let Some(InUse { classes, rules, calibrated }) = new.get(id) else { continue };
+            if let Some(it) = embeddings.get(id) {
+                samples.insert(id.clone(), self.recipe.background(it));
+            }
+            let known = samples.get(id).or_else(|| self.samples.get(id));
+            let background = match known {
+                Some(known) => calibrated.clone().or(known),
+                None => calibrated.clone(),
+            };
+            let decider = Decider::new(*rules, Arc::clone(classes), now)?.on(&background);
             let classifier = match embeddings.remove(id) {
                 Some(it) => {
                     let bank = bank::apart(&self.words, classes, &it)
                         .context("the background bank cannot be used")?;
-                    let (weighting, captions) = (fusion.weighting, fusion.captions);
-                    Some(engine::classifier(&self.bundle, it, weighting, captions).against(bank))
+                    Some(self.recipe.classifier(it)?.against(bank))
                 }
                 None => None,
             };
-            tracks.insert(id.clone(), Labels { classifier, decider });
+            tracks.insert(id.clone(), Labels { classifier, background, decider });
         }
-        Ok(tracks)
+        Ok((tracks, samples))
     }
 }
 

@@ -58,6 +58,21 @@ pub(crate) struct TeachArgs {
     bundle: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct FusionArgs {
+    /// Folders of embeddings, as `lookout eval --embeddings` reads them
+    #[arg(required = true, value_name = "SET")]
+    sets: Vec<PathBuf>,
+}
+
+/// Compares ways to fuse pictures with captions.
+pub(crate) fn fusion(root: &Path, args: &FusionArgs) -> anyhow::Result<()> {
+    let places = Places::provide(root)?;
+    let mut command = Command::new(&places.python);
+    command.arg(root.join("crates/xtask/bench/fusion.py")).args(&args.sets);
+    run("the comparison", &mut command)
+}
+
 /// Teaches pictures that are labelled wrongly, one by one, and classifies others.
 pub(crate) fn teach(root: &Path, args: &TeachArgs) -> anyhow::Result<()> {
     let places = Places::provide(root)?;

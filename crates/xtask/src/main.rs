@@ -119,6 +119,19 @@ by itself.")]
         #[command(flatten)]
         args: bench::TeachArgs,
     },
+    /// Ways to fuse pictures with captions, by name, on sets of embeddings
+    #[command(after_help = "\
+Example:
+  cargo xtask bench fusion --yes embeddings/*
+
+A set is a folder as `lookout eval --embeddings` reads it. The formulas stand in
+crates/xtask/bench/fusion.py.")]
+    Fusion {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::FusionArgs,
+    },
     /// The caption index: size, building, opening, memory, recall and time, against an exhaustive search
     /// of floats and against usearch
     #[command(after_help = "\
@@ -161,6 +174,10 @@ fn main() -> ExitCode {
         Verb::Bench { what: Bench::Accuracy { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())
                 .and_then(|()| bench::accuracy(root(), &args))
+        }
+        Verb::Bench { what: Bench::Fusion { install, args } } => {
+            needs::provide(Need::FOR_BENCH, install.agreed())
+                .and_then(|()| bench::fusion(root(), &args))
         }
         Verb::Bench { what: Bench::Teach { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())

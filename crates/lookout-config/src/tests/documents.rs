@@ -96,7 +96,7 @@ fn the_readme_states_every_default() {
         let given = plain(&Fixture::minimal(&[(&key, &default)]));
         assert_eq!(given, minimal, "{key} = {default}");
     }
-    assert_eq!(n_literals, 17);
+    assert_eq!(n_literals, 20);
 }
 
 #[test]
@@ -162,15 +162,18 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
         let value = match last {
             "device" => "\"cpu\"",
             "weighting" => "\"memoryless\"",
-            "tls" | "enabled" => "false",
+            "adaptation" => "\"shadow\"",
+            "tls" | "enabled" | "rerank" | "dedupe" => "false",
             "labels" | "negatives" => "[\"a tree\"]",
             "templates" => "[\"a drawing of {}\"]",
             "labels_file" => "\"set.toml\"",
             "keep_alive_s" | "max_packet_kib" | "candidates" => "99",
             "captions" | "window" | "port" => "7",
-            "enter" | "margin" => "0.5",
+            "enter" | "margin" | "familiarity" => "0.5",
             "exit" => "0.1",
-            _ if last.ends_with("_s") || ["luma_change", "max_fps"].contains(&last) => "7.5",
+            _ if last.ends_with("_s") || ["luma_change", "max_fps", "sigmas"].contains(&last) => {
+                "7.5"
+            }
             _ => "\"other\"",
         };
         let mut change = vec![(key.as_str(), value)];
@@ -181,7 +184,7 @@ fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
         }
         let changed = config(&change);
         let may_change = key.contains("decision.")
-            || ["labels", "negatives", "templates", "labels_file"].contains(&last);
+            || ["calibration", "labels", "negatives", "templates", "labels_file"].contains(&last);
         let expected = if may_change { vec![] } else { vec![key.clone()] };
         assert_eq!(base.changes_for_restart(&changed), expected, "{key}");
     }

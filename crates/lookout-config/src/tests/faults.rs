@@ -85,6 +85,11 @@ fn each_rule_by_itself() {
         ("model", "\" \"", "must be a path, got \" \""),
         ("index", "\"a\\u0000b\"", "must be a path, got \"a\\0b\""),
         ("taught", "7", "must be a path, got 7"),
+        ("adaptation", "\"yes\"", "must be \"off\", \"shadow\" or \"on\", got \"yes\""),
+        ("calibration", "\" \"", "must be a path, got \" \""),
+        ("state", "false", "must be a path or \"off\", got false"),
+        ("decision.sigmas", "0", "must be a number greater than 0 and at most 1000, got 0"),
+        ("decision.familiarity", "2", "must be a number greater than 0 and at most 1, got 2"),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
         (
@@ -95,7 +100,11 @@ fn each_rule_by_itself() {
         ("background.bank", "true", "must be a path, got true"),
         ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
-        ("fusion.weighting", "\"mean\"", "must be \"memoryless\" or \"history\", got \"mean\""),
+        (
+            "fusion.weighting",
+            "\"mean\"",
+            "must be \"pooled\", \"memoryless\" or \"history\", got \"mean\"",
+        ),
         ("fusion.window", "5", "has a meaning only with weighting = \"history\""),
         ("fusion.window", "0", "must be an integer from 1 to 1000000, or \"unbounded\", got 0"),
         (
@@ -187,7 +196,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are background, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, stop, taught, templates",
+            "is no key at the top; its keys are adaptation, background, calibration, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, state, stop, taught, templates",
         ),
         (
             "labels_file",

@@ -48,6 +48,7 @@ fn evidence(cosines: Vec<f64>, fused: Distribution) -> Evidence {
         retrieved: vec![],
         weights: Weights { image: 1.0, captions: 0.0 },
         taught: None,
+        adapted: None,
         fused,
     }
 }

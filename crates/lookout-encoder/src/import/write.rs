@@ -574,7 +574,7 @@ impl Importer<'_> {
              logit_scale = {scale:?}\n{bias}\n\
              templates = {templates}\n\n\
              [fusion]\n\
-             weighting = \"memoryless\"\n\
+             weighting = \"pooled\"\n\
              n_captions = 16\n\n\
              # Where one class outweighs all others together; not measured for this model.\n\
              [decision]\n\

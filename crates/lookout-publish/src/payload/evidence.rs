@@ -1,6 +1,6 @@
 //! Why a picture is labelled as it is: on the `evidence` topic, and as a line of `classify`.
 
-use lookout_core::{ClassSet, Distribution, Evidence, Reason, State};
+use lookout_core::{AdaptationMode, ClassSet, Distribution, Evidence, Reason, State};
 use serde::{Serialize, Serializer};
 
 use super::{Moment, Number, Origin, VERSION, class, label_of, reason_name, state_name};
@@ -21,7 +21,26 @@ pub struct EvidencePayload<'a> {
     image: Image<'a>,
     captions: Option<Captions<'a>>,
     taught: Option<Lessons<'a>>,
+    adaptation: Option<Adaptation<'a>>,
     weights: Shares,
+}
+
+/// What frames kept of the stream change, or would change.
+#[derive(Clone, Debug, Serialize)]
+struct Adaptation<'a> {
+    mode: &'static str,
+    kept: usize,
+    drift: Number,
+    /// The camera's state and label, and this frame's scores, if kept frames counted (in the shadow) or
+    /// did not (on).
+    otherwise: Otherwise<'a>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Otherwise<'a> {
+    state: Option<&'static str>,
+    label: Option<Scored<'a>>,
+    scores: Scores<'a>,
 }
 
 /// A line of `classify`: the evidence for one picture, judged by itself.
@@ -109,7 +128,7 @@ impl<'a> EvidencePayload<'a> {
     /// `evidence` over `classes`. `state` and `reason` are what was made of it: a verdict on this
     /// picture alone, or the state of a camera. `margin` is the lead, in this picture, of the
     /// state's class, else of the top class; the match is that class's too. `top_n` limits each
-    /// list of scores to its best.
+    /// list of scores to its best. `otherwise` is [`lookout_core::Decision::otherwise`].
     ///
     /// Fails when the evidence is not over these classes, or holds a number that is not finite.
     pub fn new(
@@ -118,6 +137,7 @@ impl<'a> EvidencePayload<'a> {
         state: State,
         reason: Option<Reason>,
         top_n: Option<usize>,
+        otherwise: Option<State>,
     ) -> Result<Self, PublishError> {
         let fused = Scores::new(classes, &evidence.fused, top_n)?;
         let subject = match state {
@@ -125,13 +145,7 @@ impl<'a> EvidencePayload<'a> {
             State::Unknown | State::Stale => evidence.fused.top().0,
         };
         class(classes, subject)?;
-        let label = match label_of(classes, state)? {
-            None => None,
-            Some(it) => {
-                let score = Number::new("score", evidence.fused.probabilities()[subject])?;
-                Some(Scored { id: it.id.as_str(), name: &it.name, score })
-            }
-        };
+        let label = scored(classes, state, &evidence.fused)?;
         let captions = match &evidence.captions {
             None => None,
             Some(it) => Some(Captions {
@@ -181,6 +195,7 @@ impl<'a> EvidencePayload<'a> {
             },
             captions,
             taught,
+            adaptation: adaptation(classes, evidence, otherwise, top_n)?,
             weights: Shares {
                 image: Number::new("image weight", evidence.weights.image)?,
                 captions: Number::new("caption weight", evidence.weights.captions)?,
@@ -214,6 +229,44 @@ impl<'a> EvidenceMessage<'a> {
             evidence,
         }
     }
+}
+
+/// The label of a state with its score in a distribution over the same classes.
+fn scored<'a>(
+    classes: &'a ClassSet,
+    state: State,
+    distribution: &Distribution,
+) -> Result<Option<Scored<'a>>, PublishError> {
+    let (Some(it), State::Label(index)) = (label_of(classes, state)?, state) else {
+        return Ok(None);
+    };
+    let score = Number::new("score", distribution.probabilities()[index])?;
+    Ok(Some(Scored { id: it.id.as_str(), name: &it.name, score }))
+}
+
+fn adaptation<'a>(
+    classes: &'a ClassSet,
+    evidence: &Evidence,
+    state: Option<State>,
+    top_n: Option<usize>,
+) -> Result<Option<Adaptation<'a>>, PublishError> {
+    let (Some(it), Some(seen)) = (&evidence.adapted, evidence.otherwise()) else {
+        return Ok(None);
+    };
+    let scores = Scores::new(classes, seen.fused, top_n)?;
+    let label = match state {
+        Some(state) => scored(classes, state, seen.fused)?,
+        None => None,
+    };
+    Ok(Some(Adaptation {
+        mode: match it.mode {
+            AdaptationMode::Shadow => "shadow",
+            AdaptationMode::On => "on",
+        },
+        kept: it.n_kept,
+        drift: Number::new("drift", it.drift)?,
+        otherwise: Otherwise { state: state.map(state_name), label, scores },
+    }))
 }
 
 fn lesson(it: &lookout_core::Recalled) -> Result<Lesson<'_>, PublishError> {

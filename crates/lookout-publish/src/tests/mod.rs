@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_core::{
-    Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution, Embedding, Evidence, Id,
-    LastKnown, Outcome, Reason, Recalled, Retrieved, Snapshot, Stamp, State, Stop, Taught, Weights,
-    When,
+    AdaptationMode, Adapted, Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution,
+    Embedding, Evidence, Id, LastKnown, Outcome, Reason, Recalled, Retrieved, Snapshot, Stamp,
+    State, Stop, Taught, Weights, When,
 };
 
 use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
@@ -103,6 +103,13 @@ fn evidence(caption: &str) -> Evidence {
                 reach: 0.75,
             }],
         }),
+        adapted: Some(Adapted {
+            mode: AdaptationMode::Shadow,
+            without: distribution([2.75, 0.25, 0.0]),
+            with: distribution([2.75, 2.25, 0.0]),
+            n_kept: 4,
+            drift: 0.125,
+        }),
         fused: distribution([2.75, 0.25, 0.0]),
     }
 }
@@ -135,6 +142,7 @@ fn decision(seq: u64) -> Decision {
         snapshot: snapshot(),
         send_state: true,
         change: Some(Change { from: Outcome::Unknown, to: Outcome::Class(0) }),
+        otherwise: Some(State::Label(1)),
     }
 }
 

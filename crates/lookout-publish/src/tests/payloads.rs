@@ -142,7 +142,7 @@ fn evidence_of_a_camera() {
     let classes = classes();
     let evidence = evidence("it says \"stop\"\r\n\u{0}");
     let payload =
-        EvidencePayload::new(&classes, &evidence, State::Label(0), None, Some(2)).unwrap();
+        EvidencePayload::new(&classes, &evidence, State::Label(0), None, Some(2), None).unwrap();
     let message = EvidenceMessage::new(origin(), "door", Some("a.jpg"), payload);
     check(
         &message,
@@ -206,6 +206,19 @@ fn evidence_of_a_camera() {
                   }
                 ]
               },
+              "adaptation": {
+                "mode": "shadow",
+                "kept": 4,
+                "drift": 0.125,
+                "otherwise": {
+                  "state": null,
+                  "label": null,
+                  "scores": {
+                    "car": 0.598638031,
+                    "person": 0.36309232
+                  }
+                }
+              },
               "weights": {
                 "image": 0.25,
                 "captions": 0.75
@@ -224,7 +237,8 @@ fn evidence_of_a_picture_without_captions() {
     evidence.retrieved.clear();
     evidence.weights = Weights { image: 1.0, captions: 0.0 };
     let reason = Some(Reason::LowMargin);
-    let payload = EvidencePayload::new(&classes, &evidence, State::Unknown, reason, None).unwrap();
+    let payload =
+        EvidencePayload::new(&classes, &evidence, State::Unknown, reason, None, None).unwrap();
     check(
         &PictureLine::new("pictures/a.jpg", payload),
         expect![[r#"
@@ -254,6 +268,20 @@ fn evidence_of_a_picture_without_captions() {
               },
               "captions": null,
               "taught": null,
+              "adaptation": {
+                "mode": "shadow",
+                "kept": 4,
+                "drift": 0.125,
+                "otherwise": {
+                  "state": null,
+                  "label": null,
+                  "scores": {
+                    "car": 0.598638031,
+                    "person": 0.36309232,
+                    "empty": 0.038269649
+                  }
+                }
+              },
               "weights": {
                 "image": 1.0,
                 "captions": 0.0
@@ -312,7 +340,8 @@ fn words() {
     let classes = classes();
     let evidence = evidence("");
     let reasons = REASONS.map(|it| {
-        let it = EvidencePayload::new(&classes, &evidence, State::None(2), Some(it), None).unwrap();
+        let it = EvidencePayload::new(&classes, &evidence, State::None(2), Some(it), None, None)
+            .unwrap();
         serde_json::to_value(it).unwrap()["reason"].as_str().unwrap().to_owned()
     });
     assert_eq!(
@@ -331,7 +360,7 @@ fn words() {
 #[test]
 fn a_negative_is_no_label_and_its_lead_is_its_own() {
     let (classes, evidence) = (classes(), evidence(""));
-    let it = EvidencePayload::new(&classes, &evidence, State::None(2), None, None).unwrap();
+    let it = EvidencePayload::new(&classes, &evidence, State::None(2), None, None, None).unwrap();
     let it = serde_json::to_value(it).unwrap();
     assert_eq!((&it["state"], &it["label"]), (&"none".into(), &serde_json::Value::Null));
     // Another class is ahead of the state's.
@@ -359,7 +388,7 @@ fn what_json_cannot_say_is_an_error() {
             it
         }),
     ] {
-        let error = EvidencePayload::new(&classes, &evidence, State::Unknown, None, None);
+        let error = EvidencePayload::new(&classes, &evidence, State::Unknown, None, None, None);
         assert!(error.unwrap_err().to_string().starts_with(what));
     }
     let bad = Snapshot { score: Some(f64::NAN), ..snapshot() };
@@ -377,17 +406,17 @@ fn a_decision_over_other_classes_is_an_error() {
     assert!(EventPayload::new(origin(), &classes, change, &snapshot(), false).is_err());
     for state in [State::Label(3), State::None(3)] {
         assert!(matches!(
-            EvidencePayload::new(&classes, &evidence, state, None, None),
+            EvidencePayload::new(&classes, &evidence, state, None, None, None),
             Err(PublishError::UnknownClass { index: 3, n_classes: 3 })
         ));
     }
     let mut none = evidence.clone();
     none.matches = Some(vec![]);
     assert!(matches!(
-        EvidencePayload::new(&classes, &none, State::Label(0), None, None),
+        EvidencePayload::new(&classes, &none, State::Label(0), None, None, None),
         Err(PublishError::UnknownClass { index: 0, n_classes: 3 })
     ));
     let mut two = evidence.clone();
     two.fused = lookout_core::Distribution::softmax(&[0.0, 1.0]).unwrap();
-    assert!(EvidencePayload::new(&classes, &two, State::Unknown, None, None).is_err());
+    assert!(EvidencePayload::new(&classes, &two, State::Unknown, None, None, None).is_err());
 }

@@ -1,0 +1,128 @@
+//! Calibrations in use: which of them fit the cameras, and what is told of those that do not.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use lookout_config::Camera;
+use lookout_core::{Background, ClassSet, DecisionRules, Id};
+use lookout_store::{Calibrations, StoreError};
+
+/// What is not calibrated though a calibration is configured, for people.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Uncalibrated {
+    /// The whole file is of another model.
+    pub(crate) other_model: Option<String>,
+    rest: Vec<String>,
+}
+
+/// The calibrations of a configuration.
+pub(crate) enum Found {
+    /// None are named, or those that are cannot be used.
+    Unwanted,
+    /// This file.
+    File(PathBuf, Calibrations),
+}
+
+impl Uncalibrated {
+    /// One a line.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.other_model.iter().chain(&self.rest).cloned().collect()
+    }
+
+    /// For the status line; `None` where everything is as it should be.
+    pub(crate) fn status(&self) -> Option<String> {
+        let notes = self.notes();
+        let first = notes.first()?;
+        Some(match notes.len() {
+            1 => first.clone(),
+            n => format!("{first} (and {} more, see the log)", n - 1),
+        })
+    }
+
+    /// Warns in the log.
+    pub(crate) fn warn(&self) {
+        for note in self.notes() {
+            tracing::warn!("Not calibrated: {note}.");
+        }
+    }
+}
+
+impl Found {
+    /// Opens the calibrations in `path`. Errs when the file is damaged.
+    pub(crate) fn open(
+        path: &Path,
+        space: &str,
+        uncalibrated: &mut Uncalibrated,
+    ) -> Result<Self, StoreError> {
+        match Calibrations::read(path) {
+            Ok(it) if it.space == space => Ok(Self::File(path.to_path_buf(), it)),
+            Ok(it) => {
+                uncalibrated.other_model = Some(format!(
+                    "{} is of model space {}, and the model's is {space}; run `lookout calibrate`",
+                    path.display(),
+                    it.space
+                ));
+                Ok(Self::Unwanted)
+            }
+            Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
+                let path = path.display();
+                uncalibrated
+                    .rest
+                    .push(format!("{path} does not exist; `lookout calibrate` makes it"));
+                Ok(Self::Unwanted)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What is known of the scene of `camera`, which decides between `classes` by `rules`.
+    pub(crate) fn of(
+        &self,
+        camera: &Camera,
+        classes: &ClassSet,
+        rules: &DecisionRules,
+        uncalibrated: &mut Uncalibrated,
+    ) -> Background {
+        let unknown = || Background::unknown(classes.classes().len());
+        let Self::File(path, calibrations) = self else { return unknown() };
+        let id = &camera.id;
+        let Some(it) = calibrations.cameras.get(id) else {
+            uncalibrated.rest.push(format!("{} has no camera {id}", path.display()));
+            return unknown();
+        };
+        let (background, changed) = it.background(classes);
+        if !changed.is_empty() {
+            let names: Vec<&str> = changed.iter().map(Id::as_str).collect();
+            uncalibrated.rest.push(format!(
+                "camera {id}: {} changed since it was calibrated, or were not there",
+                names.join(", ")
+            ));
+        }
+        let without: Vec<&str> = classes
+            .classes()
+            .iter()
+            .zip(background.classes())
+            .filter(|(class, known)| {
+                class.kind == lookout_core::ClassKind::Label
+                    && known.is_some_and(|it| it.bound.is_none())
+                    && rules.sigmas.is_none()
+            })
+            .map(|(class, _)| class.id.as_str())
+            .collect();
+        if !without.is_empty() {
+            uncalibrated.rest.push(format!(
+                "camera {id}: no bound was found for {}; `lookout calibrate --show` says why",
+                without.join(", ")
+            ));
+        }
+        let smoothing_s = rules.smoothing.as_secs_f64();
+        if smoothing_s < it.smoothing_s {
+            uncalibrated.rest.push(format!(
+                "camera {id}: the bounds are for smoothing_s = {}, and with {smoothing_s} there are more \
+                 false alarms",
+                it.smoothing_s
+            ));
+        }
+        background
+    }
+}
