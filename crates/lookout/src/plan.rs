@@ -9,7 +9,8 @@ use anyhow::{Context, anyhow};
 use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding, Id, InvalidRules,
+    Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding,
+    Id, InvalidRules,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
