@@ -1,6 +1,6 @@
 //! Model and index together, agreed on one embedding space.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,8 +13,11 @@ use lookout_core::{
 use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
 use lookout_index::{Index, Lessons};
 
+use crate::index;
 use crate::packs::{Key, Packs};
 
+/// Embedding more texts than this is announced: on a small board it takes a minute and longer.
+const MANY_TEXTS: usize = 500;
 /// N where nothing else is said: enough for K captions after duplicates are gone.
 const DEFAULT_CANDIDATES: usize = lookout_index::DEFAULT_CANDIDATES;
 
@@ -240,6 +243,12 @@ fn embed(
     for check in Golden::open(bundle)?.check_texts(&mut tower, 1)? {
         check.ensure()?;
     }
+    let all = sets.iter().flat_map(|set| (0..set.classes().len()).flat_map(|it| set.prompts(it)));
+    let n_texts = all.collect::<HashSet<String>>().len();
+    if MANY_TEXTS < n_texts {
+        tracing::info!(texts = n_texts, "Labels are embedded, once; this may take minutes.");
+    }
+    let bar = index::bar("texts", n_texts);
     let mut known: HashMap<String, Embedding> = HashMap::new();
     let mut compile_set = |set: &ClassSet| {
         let mut classes = Vec::with_capacity(set.classes().len());
@@ -253,6 +262,7 @@ fn embed(
                             .encode_text(&prompt)
                             .with_context(|| format!("class `{}`, prompt {prompt:?}", class.id))?;
                         known.insert(prompt, it.clone());
+                        bar.inc(1);
                         it
                     }
                 };
@@ -264,7 +274,9 @@ fn embed(
         }
         anyhow::Ok(ClassEmbeddings::new(classes)?)
     };
-    sets.iter().map(|set| compile_set(set)).collect()
+    let compiled = sets.iter().map(|set| compile_set(set)).collect();
+    bar.finish_and_clear();
+    compiled
 }
 
 /// What classifiers are made by, whatever their classes.
