@@ -9,6 +9,7 @@ mod daemon;
 mod demo;
 mod embed;
 mod engine;
+mod eval;
 mod failure;
 mod get;
 mod import;
@@ -77,6 +78,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Check(args) => plan::check(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Teach(args) => teach::run(args),
+        Verb::Eval(args) => eval::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Index(IndexVerb::Build(args)) => index::build(args),
         Verb::Index(IndexVerb::Info(args)) => index::info(args),
