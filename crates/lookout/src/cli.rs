@@ -7,6 +7,8 @@ use lookout_capture::{FrameSize, StreamFormat};
 use lookout_core::Device;
 use lookout_sources::Kind;
 
+use crate::eval::EvalArgs;
+
 /// Says in your own words what a camera sees. No cloud, no GPU, nothing to train.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,6 +42,8 @@ pub(crate) enum Verb {
     Classify(ClassifyArgs),
     /// Teach by example: say what a picture shows, list what was taught, undo it
     Teach(TeachArgs),
+    /// Measure how good labels are, on pictures or embeddings whose classes are known
+    Eval(EvalArgs),
     /// Print the embeddings of pictures or texts
     Embed(EmbedArgs),
     /// Build, inspect and search caption indexes

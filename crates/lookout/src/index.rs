@@ -4,7 +4,7 @@ mod build;
 mod dry_run;
 mod encode;
 mod inputs;
-mod meter;
+pub(crate) mod meter;
 mod report;
 mod source;
 mod work;

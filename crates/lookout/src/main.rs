@@ -11,6 +11,7 @@ mod daemon;
 mod demo;
 mod embed;
 mod engine;
+mod eval;
 mod failure;
 mod get;
 mod import;
@@ -81,6 +82,7 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Calibrate(args) => calibrate::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Teach(args) => teach::run(args),
+        Verb::Eval(args) => eval::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Index(IndexVerb::Build(args)) => index::build(args),
         Verb::Index(IndexVerb::Info(args)) => index::info(args),

@@ -13,7 +13,7 @@ use crate::output;
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
 /// Work of a known size, with its rate and the time that is left.
-pub(super) struct Meter {
+pub(crate) struct Meter {
     what: &'static str,
     clock: SystemClock,
     bar: ProgressBar,
@@ -24,19 +24,19 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn start(what: &'static str) -> Self {
+    pub(crate) fn start(what: &'static str) -> Self {
         let next_line = (!std::io::stderr().is_terminal()).then_some(LINE_EVERY);
         let bar = super::bar("", 0);
         Self { what, clock: SystemClock::start(), bar, next_line, begin: None }
     }
 
     /// Time since it began.
-    pub(super) fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.clock.monotonic()
     }
 
     /// `done` of `total` is behind; `counted` is what people count, such as captions.
-    pub(super) fn tick(&mut self, done: u64, total: u64, counted: u64) {
+    pub(crate) fn tick(&mut self, done: u64, total: u64, counted: u64) {
         let now = self.now();
         let (begin, first_done, first_counted) = match self.begin {
             Some(begin) => begin,
@@ -65,7 +65,7 @@ impl Meter {
         self.bar.set_message(so_far);
     }
 
-    pub(super) fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.finish();
     }
 }

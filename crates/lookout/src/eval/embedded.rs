@@ -1,0 +1,153 @@
+//! Sets of embeddings: any model's, without its weights.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use lookout_core::{Candidate, ClassEmbeddings, Embedding};
+use lookout_sources::EmbeddingSet;
+
+use super::args::EvalArgs;
+use super::report::{About, SetReport, Shared};
+use super::stream::{Stream, Subject, Truth};
+use crate::failure::Failure;
+use crate::index::meter::Meter;
+
+/// K of the format.
+const CAPTIONS: usize = 16;
+
+/// Every set in the order given. All are read before any is evaluated, so that a mistake shows at once.
+pub(super) fn evaluate(args: &EvalArgs) -> Result<Vec<SetReport>, Failure> {
+    let read = |folder: &Path| EmbeddingSet::read(folder).map_err(anyhow::Error::from);
+    let unknown = args.unknown.as_deref().map(read).transpose()?;
+    let mut sets = Vec::new();
+    for folder in &args.embeddings {
+        let set = read(folder)?;
+        if set.truth.iter().all(|it| it.classes.is_empty()) {
+            let folder = folder.display();
+            return Err(anyhow::anyhow!("{folder}: truth.tsv names no class of any row").into());
+        }
+        if let (Some(unknown), Some(path)) = (&unknown, &args.unknown) {
+            check_unknown(&set, unknown).with_context(|| {
+                format!("--unknown {} and {}", path.display(), folder.display())
+            })?;
+        }
+        sets.push((folder, set));
+    }
+    let mut reports = Vec::new();
+    for (folder, set) in sets {
+        reports.push(evaluate_one(args, folder, &set, unknown.as_ref())?);
+    }
+    Ok(reports)
+}
+
+/// Errs unless the pictures of `unknown` can be judged in `set`, and show none of its classes.
+fn check_unknown(set: &EmbeddingSet, unknown: &EmbeddingSet) -> anyhow::Result<()> {
+    let dimension = |it: &EmbeddingSet| it.images.first().map_or(0, Embedding::dimension);
+    if (&set.space, dimension(set)) != (&unknown.space, dimension(unknown)) {
+        bail!(
+            "must be of one model, got {:?} ({} dimensions) and {:?} ({})",
+            unknown.space,
+            dimension(unknown),
+            set.space,
+            dimension(set)
+        );
+    }
+    for (row, truth) in unknown.truth.iter().enumerate() {
+        let names = truth.classes.iter().map(|it| &unknown.classes[*it]);
+        if let Some(name) = names.into_iter().find(|it| set.classes.contains(it)) {
+            bail!("row {row} of the unknown shows {name:?}, which is a class");
+        }
+    }
+    Ok(())
+}
+
+fn evaluate_one(
+    args: &EvalArgs,
+    folder: &Path,
+    set: &EmbeddingSet,
+    unknown: Option<&EmbeddingSet>,
+) -> Result<SetReport, Failure> {
+    let counts = args.counts(CAPTIONS)?;
+    let classes =
+        ClassEmbeddings::new(set.class_embeddings.clone()).map_err(anyhow::Error::from)?;
+    let subject = Subject {
+        classes,
+        names: None,
+        n_labels: set.classes.len(),
+        scales: set.scales,
+        captions: counts.captions,
+        recommended: None,
+    };
+    let mut stream = Stream::new(&subject, args);
+    let mut shared = Shared::default();
+    let mut meter = Meter::start("pictures");
+    let total = (set.images.len() + unknown.map_or(0, |it| it.images.len())) as u64;
+    let mut done = 0;
+    let mut picture = |row: usize,
+                       image: &Embedding,
+                       truth: &Truth,
+                       own: &dyn Fn(usize) -> bool| {
+        let candidates = shared.search(|| nearest(set, image, counts.candidates, own));
+        // The same rows of two sets of the same pictures fall into the same halves.
+        stream.picture(&row.to_string(), image, &candidates, truth).map_err(anyhow::Error::from)?;
+        done += 1;
+        meter.tick(done, total, done);
+        anyhow::Ok(())
+    };
+    for (row, (image, truth)) in set.images.iter().zip(&set.truth).enumerate() {
+        let own = |caption: usize| truth.own_captions.contains(&caption);
+        let shows = match truth.classes.is_empty() {
+            true => Truth::Unsaid,
+            false => Truth::Shows(truth.classes.clone()),
+        };
+        picture(row, image, &shows, &own)?;
+    }
+    if let Some(unknown) = unknown {
+        for (row, (image, truth)) in unknown.images.iter().zip(&unknown.truth).enumerate() {
+            // The bank is the other set's, so own captions are found by their words.
+            let own = |caption: usize| {
+                let text = &set.captions[caption];
+                truth.own_captions.iter().any(|it| unknown.captions[*it] == *text)
+            };
+            picture(row, image, &Truth::Unknown, &own)?;
+        }
+    }
+    meter.finish();
+    let about = About {
+        set: folder.display().to_string(),
+        kind: "embeddings",
+        space: set.space.clone(),
+        labels: set.classes.len(),
+        negatives: 0,
+        bank: set.captions.len(),
+        counts,
+    };
+    Ok(SetReport::new(about, args, &stream, shared))
+}
+
+/// The `n` captions nearest to an image, without its own, by their exact cosines. Of equals the first.
+fn nearest(
+    set: &EmbeddingSet,
+    image: &Embedding,
+    n: usize,
+    is_own: &dyn Fn(usize) -> bool,
+) -> Vec<Candidate> {
+    let mut hits: Vec<(f64, usize)> = set
+        .caption_embeddings
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !is_own(*at))
+        .map(|(at, it)| (image.cosine(it), at))
+        .collect();
+    let nearer = |a: &(f64, usize), b: &(f64, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    if n < hits.len() {
+        hits.select_nth_unstable_by(n, nearer);
+        hits.truncate(n);
+    }
+    hits.sort_unstable_by(nearer);
+    let candidate = |(key_similarity, at): (f64, usize)| {
+        let (text, embedding) = (set.captions[at].clone(), set.caption_embeddings[at].clone());
+        Candidate { text, embedding, key_similarity }
+    };
+    hits.into_iter().map(candidate).collect()
+}
