@@ -51,7 +51,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
     let recipe = engine.recipe(None, None)?;
     let background = recipe.background(&embeddings);
-    let rules = engine::single_picture_rules(&engine.bundle);
+    let rules = engine::single_picture_rules(engine.bundle.decision());
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?
         .on(&background);

@@ -1,19 +1,29 @@
 //! Sets of embeddings: any model's, without its weights.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use lookout_core::{Candidate, ClassEmbeddings, Embedding};
+use anyhow::{Context, anyhow, bail};
+use lookout_core::{
+    Background, Candidate, Class, ClassEmbeddings, ClassKind, ClassSet, DEFAULT_TEMPLATE, Embedding,
+    Id, typical_distance,
+};
+use lookout_encoder::DecisionDefaults;
 use lookout_sources::EmbeddingSet;
 
 use super::args::EvalArgs;
 use super::report::{About, SetReport, Shared};
 use super::stream::{Stream, Subject, Truth};
+use crate::engine;
 use crate::failure::Failure;
 use crate::index::meter::Meter;
 
 /// K of the format.
 const CAPTIONS: usize = 16;
+/// Pictures that tell how far apart pictures lie, as many as the starter bundle has samples.
+const N_SAMPLES: usize = 40;
+/// By which a picture is accepted: what an imported model begins with.
+const RULES: DecisionDefaults = DecisionDefaults { enter: 0.5, margin: 0.2, exit: 0.35 };
 
 /// Every set in the order given. All are read before any is evaluated, so that a mistake shows at once.
 pub(super) fn evaluate(args: &EvalArgs) -> Result<Vec<SetReport>, Failure> {
@@ -76,9 +86,14 @@ fn evaluate_one(
         n_labels: set.classes.len(),
         scales: set.scales,
         captions: counts.captions,
-        recommended: None,
+        caption_mean: mean(&set.caption_embeddings),
+        distance: typical_distance(set.images.get(..N_SAMPLES).unwrap_or(&set.images)),
+        rules: engine::single_picture_rules(RULES),
+        // Of the model no pictures of other things are known.
+        background: Background::unknown(set.classes.len()),
+        set: Arc::new(class_set(set)?),
     };
-    let mut stream = Stream::new(&subject, args);
+    let mut stream = Stream::new(&subject, args)?;
     let mut shared = Shared::default();
     let mut meter = Meter::start("pictures");
     let total = (set.images.len() + unknown.map_or(0, |it| it.images.len())) as u64;
@@ -123,6 +138,35 @@ fn evaluate_one(
         counts,
     };
     Ok(SetReport::new(about, args, &stream, shared))
+}
+
+/// The classes under ids by their number.
+fn class_set(set: &EmbeddingSet) -> anyhow::Result<ClassSet> {
+    let class = |(at, name): (usize, &String)| {
+        let id = Id::new(format!("class_{at}"))?;
+        let (kind, name) = (ClassKind::Label, name.clone());
+        anyhow::Ok(Class { id, kind, name, aliases: vec![], prompts: vec![], enter: None })
+    };
+    let classes = set.classes.iter().enumerate().map(class).collect::<Result<_, _>>()?;
+    ClassSet::new(vec![DEFAULT_TEMPLATE.to_owned()], classes).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow!("classes.txt: {}", errors.join("; "))
+    })
+}
+
+/// The mean, not normalized.
+fn mean(embeddings: &[Embedding]) -> Vec<f32> {
+    let mut sum = vec![0.0f64; embeddings.first().map_or(0, Embedding::dimension)];
+    for embedding in embeddings {
+        for (sum, it) in sum.iter_mut().zip(embedding.as_slice()) {
+            *sum += f64::from(*it);
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+    let n = embeddings.len() as f64;
+    #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
+    let values = sum.into_iter().map(|it| (it / n) as f32).collect();
+    values
 }
 
 /// The `n` captions nearest to an image, without its own, by their exact cosines. Of equals the first.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -61,15 +62,20 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
         engine::compile(&runtime, &engine.bundle, &[&set, &plain], &Packs::here())?.into_iter();
     let classes = compiled.next().context("the label set was not embedded")?;
     let n_labels = set.classes().iter().filter(|it| it.kind == ClassKind::Label).count();
+    let recipe = engine.recipe(None, None)?;
     let subject = Subject {
-        classes,
         names: compiled.next(),
         n_labels,
         scales: engine.bundle.scales(),
         captions: counts.captions,
-        recommended: Some(engine.bundle.weighting()),
+        caption_mean: engine.index.as_ref().map_or_else(Vec::new, |it| it.caption_mean().to_vec()),
+        distance: recipe.typical_distance(),
+        rules: engine::single_picture_rules(engine.bundle.decision()),
+        background: recipe.background(&classes),
+        set: Arc::new(set.clone()),
+        classes,
     };
-    let mut stream = Stream::new(&subject, args);
+    let mut stream = Stream::new(&subject, args)?;
     let zero = Some(Duration::ZERO);
     let mut shared = Shared { decode: zero, encode: zero, search: Duration::ZERO };
     let mut unreadable = Vec::new();

@@ -88,6 +88,8 @@ struct Part {
     scored: usize,
     known: usize,
     unknown: usize,
+    /// Known against unknown by the cosine of the nearest label, whatever the fusion.
+    auroc_of_cosine: Option<f64>,
     variants: Vec<Figures>,
 }
 
@@ -99,6 +101,11 @@ struct Figures {
     top5: Option<f64>,
     ece: Option<f64>,
     auroc: Option<f64>,
+    /// Of the pictures scored: accepted and right, accepted and wrong; of those that show no class: accepted
+    /// as a label.
+    accepted_right: Option<f64>,
+    accepted_wrong: Option<f64>,
+    accepted_unknown: Option<f64>,
     change: Option<Change>,
     /// CPU time of one picture of the whole set, beyond what all share.
     cpu_ms: f64,
@@ -234,23 +241,38 @@ impl Part {
             let paired = Paired::compare(&baseline, &right, seed).filter(|_| !is_baseline);
             Figures {
                 variant: run.variant.name,
-                top1: share(right),
+                top1: share(right.iter().copied()),
                 top5: share(hits(run, TOP)).filter(|_| TOP < stream.n_classes),
                 ece: calibration_error(&answers),
                 auroc: auroc(&scores(&known), &scores(&unknown)),
+                accepted_right: share(scored.iter().zip(&right).map(|(it, right)| {
+                    run.answers[*it].accepted.is_some() && *right
+                })),
+                accepted_wrong: share(scored.iter().zip(&right).map(|(it, right)| {
+                    run.answers[*it].accepted.is_some() && !*right
+                })),
+                accepted_unknown: share(unknown.iter().map(|it| {
+                    run.answers[*it].accepted.is_some_and(|it| it < stream.n_labels)
+                })),
                 change: paired.as_ref().map(Change::of),
                 cpu_ms: ms(run.cpu, stream.seen.len()),
             }
         };
+        let cosines = |of: &[usize]| -> Vec<f64> {
+            let run = stream.runs.iter().find(|it| it.variant.name == BASELINE);
+            run.map(|run| of.iter().map(|it| run.answers[*it].label_cosine).collect())
+                .unwrap_or_default()
+        };
+        let auroc_of_cosine = auroc(&cosines(&known), &cosines(&unknown));
         let variants = stream.runs.iter().map(figures).collect();
         let (scored, known, unknown) = (scored.len(), known.len(), unknown.len());
-        Self { part, scored, known, unknown, variants }
+        Self { part, scored, known, unknown, auroc_of_cosine, variants }
     }
 
     fn tell(&self) -> anyhow::Result<()> {
         let head = format!("{}, {}", self.part, self.scored);
         output::line(format!(
-            "  {head:18}  top-1   top-5     ECE   AUROC      ms  change of top-1, 95 % interval"
+            "  {head:18}  top-1   top-5     ECE   AUROC   right  wrong  unkn.     ms  change of top-1, 95 % interval"
         ))?;
         for it in &self.variants {
             let percent =
@@ -258,14 +280,20 @@ impl Part {
             let auroc = it.auroc.map_or("-".to_owned(), |it| format!("{it:.3}"));
             let change = it.change.as_ref().map(Change::describe).unwrap_or_default();
             let line = format!(
-                "  {:18} {:>6}  {:>6}  {:>6}  {auroc:>6}  {:>6.2}  {change}",
+                "  {:18} {:>6}  {:>6}  {:>6}  {auroc:>6}  {:>6} {:>6} {:>6} {:>6.2}  {change}",
                 it.variant,
                 percent(it.top1),
                 percent(it.top5),
                 percent(it.ece),
+                percent(it.accepted_right),
+                percent(it.accepted_wrong),
+                percent(it.accepted_unknown),
                 it.cpu_ms,
             );
             output::line(line.trim_end())?;
+        }
+        if let Some(auroc) = self.auroc_of_cosine {
+            output::line(format!("  AUROC by the cosine of the nearest label alone: {auroc:.3}"))?;
         }
         Ok(())
     }
@@ -315,7 +343,8 @@ impl Report {
         }
         output::line(
             "top-1, top-5, ECE: per cent (ECE: 15 bins of the top score). AUROC: by the top label's \
-             score. ms: CPU time\nof one picture beyond what all ways share. change: in points against \
+             score.\nright, wrong, unkn.: per cent accepted by the decision: of the pictures scored, right and wrong \
+             ones; of those that\nshow no class. ms: CPU time of one picture beyond what all ways share. change: in points against \
              image only, paired bootstrap.",
         )
     }

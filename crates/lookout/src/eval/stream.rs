@@ -1,10 +1,12 @@
 //! Pictures one after the other through every variant, and what each said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use cpu_time::ProcessTime;
 use lookout_core::{
-    Candidate, ClassEmbeddings, Classifier, ClassifyError, Embedding, Scales, Weighting,
+    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, ClassifyError,
+    Decider, DecisionRules, Embedding, Observation, Scales,
 };
 use lookout_eval::{Half, rank};
 
@@ -16,12 +18,19 @@ pub(crate) struct Subject {
     pub(crate) classes: ClassEmbeddings,
     /// Of the bare names, where they are known.
     pub(crate) names: Option<ClassEmbeddings>,
+    pub(crate) set: Arc<ClassSet>,
     /// The first so many classes are labels, the others negatives.
     pub(crate) n_labels: usize,
     pub(crate) scales: Scales,
     /// K.
     pub(crate) captions: usize,
-    pub(crate) recommended: Option<Weighting>,
+    /// The mean of the bank's embeddings, not normalized.
+    pub(crate) caption_mean: Vec<f32>,
+    /// [`lookout_core::typical_distance`]; `None`: nothing adapts.
+    pub(crate) distance: Option<f64>,
+    /// By which a picture is accepted.
+    pub(crate) rules: DecisionRules,
+    pub(crate) background: Background,
 }
 
 /// What is true of a picture.
@@ -53,6 +62,10 @@ pub(crate) struct Answer {
     pub(crate) score: f64,
     /// Of the top label.
     pub(crate) label_score: f64,
+    /// Of the label that lies nearest to the picture.
+    pub(crate) label_cosine: f64,
+    /// The class that the decision accepts.
+    pub(crate) accepted: Option<usize>,
 }
 
 /// A variant at work.
@@ -63,6 +76,7 @@ pub(crate) struct Run {
     /// CPU time of them all.
     pub(crate) cpu: Duration,
     classifier: Classifier,
+    decider: Decider,
 }
 
 /// All variants at work.
@@ -70,31 +84,42 @@ pub(crate) struct Stream {
     pub(crate) seen: Vec<Seen>,
     pub(crate) runs: Vec<Run>,
     pub(crate) n_classes: usize,
-    n_labels: usize,
+    pub(crate) n_labels: usize,
     seed: u64,
 }
 
 impl Stream {
     /// Starts every variant that `subject` has what it takes for.
-    pub(crate) fn new(subject: &Subject, args: &EvalArgs) -> Self {
+    pub(crate) fn new(subject: &Subject, args: &EvalArgs) -> anyhow::Result<Self> {
+        let decider = Decider::new(subject.rules, Arc::clone(&subject.set), Duration::ZERO)?;
+        let decider = decider.on(&subject.background);
         let start = |variant: &'static Variant| {
             let classes = match variant.prompts {
                 Prompts::Names => subject.names.as_ref()?,
                 Prompts::All => &subject.classes,
             };
-            let weighting = variant.weighting.weighting(subject.recommended)?;
-            let classifier =
-                Classifier::new(classes.clone(), subject.scales, weighting, subject.captions);
-            Some(Run { variant, answers: Vec::new(), cpu: Duration::ZERO, classifier })
+            let (scales, k) = (subject.scales, subject.captions);
+            let classifier = Classifier::new(classes.clone(), scales, variant.weighting, k)
+                .on(subject.background.clone())
+                .with_caption_mean(&subject.caption_mean);
+            let classifier = match variant.adapts {
+                true => {
+                    let distance = subject.distance?;
+                    classifier.map(|it| it.adapting(AdaptationMode::On, distance))
+                }
+                false => classifier,
+            };
+            let (answers, cpu, decider) = (Vec::new(), Duration::ZERO, decider.clone());
+            Some(classifier.map(|classifier| Run { variant, answers, cpu, classifier, decider }))
         };
-        let runs = VARIANTS.iter().filter_map(start).collect();
-        Self {
+        let runs = VARIANTS.iter().filter_map(start).collect::<Result<_, _>>()?;
+        Ok(Self {
             seen: Vec::new(),
             runs,
             n_classes: subject.classes.as_slice().len(),
             n_labels: subject.n_labels,
             seed: args.seed,
-        }
+        })
     }
 
     /// The next picture, with its candidates.
@@ -139,6 +164,9 @@ impl Run {
         };
         let start = ProcessTime::now();
         let evidence = self.classifier.classify(image, candidates, Vec::new())?;
+        if let Some(class) = self.decider.judge(evidence.unadapted_observation()).accepted {
+            self.classifier.accepted(image, class, &evidence);
+        }
         self.cpu += start.elapsed();
         let distribution = match self.variant.reads {
             Reads::Image => &evidence.image,
@@ -146,11 +174,14 @@ impl Run {
             Reads::Fused => &evidence.fused,
         };
         let p = distribution.probabilities();
+        let seen = Observation { fused: distribution, ..evidence.observation() };
         let top = |p: &[f64]| p.iter().copied().fold(0.0, f64::max);
         self.answers.push(Answer {
             rank: rank(distribution, right),
             score: top(p),
             label_score: top(&p[..n_labels]),
+            label_cosine: evidence.cosines[..n_labels].iter().copied().fold(-1.0, f64::max),
+            accepted: self.decider.judge(seen).accepted,
         });
         Ok(())
     }

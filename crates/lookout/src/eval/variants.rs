@@ -9,7 +9,9 @@ pub(crate) struct Variant {
     pub(crate) name: &'static str,
     pub(crate) prompts: Prompts,
     pub(crate) reads: Reads,
-    pub(crate) weighting: Rule,
+    pub(crate) weighting: Weighting,
+    /// Whether pictures that were accepted have a say in later ones.
+    pub(crate) adapts: bool,
 }
 
 /// What class embeddings are made of.
@@ -30,14 +32,6 @@ pub(crate) enum Reads {
     Fused,
 }
 
-/// How fusion weighs.
-#[derive(Clone, Copy)]
-pub(crate) enum Rule {
-    Is(Weighting),
-    /// What the bundle recommends. Embedding sets recommend nothing.
-    Recommended,
-}
-
 /// What the others are compared with.
 pub(crate) const BASELINE: &str = "image only";
 
@@ -45,29 +39,20 @@ const WINDOW: NonZeroU64 = NonZeroU64::MIN.saturating_add(255);
 
 /// All, in the order of the report.
 pub(crate) const VARIANTS: &[Variant] = &[
-    of("names only", Prompts::Names, Reads::Image, Rule::Is(Weighting::Memoryless)),
-    of(BASELINE, Prompts::All, Reads::Image, Rule::Is(Weighting::Memoryless)),
-    of("captions only", Prompts::All, Reads::Captions, Rule::Is(Weighting::Memoryless)),
-    fused("memoryless", Rule::Is(Weighting::Memoryless)),
-    fused("running", Rule::Is(Weighting::History(Window::Unbounded))),
-    fused("windowed 256", Rule::Is(Weighting::History(Window::Frames(WINDOW)))),
-    fused("recommended", Rule::Recommended),
+    of("names only", Prompts::Names, Reads::Image),
+    of(BASELINE, Prompts::All, Reads::Image),
+    of("captions only", Prompts::All, Reads::Captions),
+    fused("memoryless", Weighting::Memoryless),
+    fused("running", Weighting::History(Window::Unbounded)),
+    fused("windowed 256", Weighting::History(Window::Frames(WINDOW))),
+    fused("pooled", Weighting::Pooled),
+    Variant { adapts: true, ..fused("pooled, adapting", Weighting::Pooled) },
 ];
 
-const fn of(name: &'static str, prompts: Prompts, reads: Reads, weighting: Rule) -> Variant {
-    Variant { name, prompts, reads, weighting }
+const fn of(name: &'static str, prompts: Prompts, reads: Reads) -> Variant {
+    Variant { name, prompts, reads, weighting: Weighting::Memoryless, adapts: false }
 }
 
-const fn fused(name: &'static str, weighting: Rule) -> Variant {
-    of(name, Prompts::All, Reads::Fused, weighting)
-}
-
-impl Rule {
-    /// The weighting, `None` where nothing is recommended.
-    pub(crate) fn weighting(self, recommended: Option<Weighting>) -> Option<Weighting> {
-        match self {
-            Self::Is(it) => Some(it),
-            Self::Recommended => recommended,
-        }
-    }
+const fn fused(name: &'static str, weighting: Weighting) -> Variant {
+    Variant { weighting, ..of(name, Prompts::All, Reads::Fused) }
 }
