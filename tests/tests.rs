@@ -7,6 +7,7 @@ mod crate_map;
 mod daemon;
 mod devices;
 mod encoder;
+mod eval;
 mod get;
 mod hostile;
 mod hub;
