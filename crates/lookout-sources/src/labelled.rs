@@ -27,7 +27,8 @@ impl LabelledPicture {
     /// Reads a source of pictures: a folder, with the folders in it, or a table.
     ///
     /// A folder's pictures come by name. What one shows is the name of the first folder below, where
-    /// there is one. A table `.tsv` has a column headed `file`, relative to the table's folder, and may
+    /// there is one. A table `.tsv` has a column headed `file`, relative to the table's folder or to the
+    /// folder `pictures` in that, and may
     /// have `label` (one), `labels` (joined by `|`) and `captions` (joined by ` || `); there is no quoting.
     ///
     /// Errs where there is no picture, a name cannot be shown, or a file stands twice. Pictures are not
@@ -80,7 +81,8 @@ fn of_table(path: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
             }
         }
         let captions = parts(line.get(3), "||").map(str::to_owned).collect();
-        let path = folder.join(name);
+        let (beside, below) = (folder.join(name), folder.join("pictures").join(name));
+        let path = if !beside.exists() && below.exists() { below } else { beside };
         pictures.push(LabelledPicture { name: name.to_owned(), path, labels, captions });
     }
     if pictures.is_empty() {

@@ -209,6 +209,10 @@ fn pictures_are_labelled_by_a_table() {
         r#"/c.jpg /c.jpg ["a|b"] []"#,
     ];
     assert_eq!(lines, expected);
+    fs::create_dir(folder.path().join("pictures")).unwrap();
+    fs::write(folder.path().join("pictures/d.jpg"), "").unwrap();
+    let below = read("file\nd.jpg\n").unwrap();
+    assert_eq!(shown(&below[0], folder.path()), r#"d.jpg pictures/d.jpg [] []"#);
     for (text, expected) in [
         ("", "pictures.tsv, line 1: there must be a column headed `file`, got \"\""),
         ("a.jpg\tcat\n", "line 1: there must be a column headed `file`, got \"a.jpg, cat\""),

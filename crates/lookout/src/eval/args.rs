@@ -19,7 +19,7 @@ Examples:
   lookout eval --labels labels.toml pictures.tsv --split half --seed 7
 
 PICTURES is a folder with a folder for each class, or a table .tsv with columns headed `file` (relative
-to the table) and `label` or `labels` (several, joined by |). A column `captions` (joined by ' || ') has
+to the table, or in a folder `pictures` beside it) and `label` or `labels` (several, joined by |). A column `captions` (joined by ' || ') has
 captions of the picture itself, which retrieval then leaves out. Without --labels the classes are those
 that the pictures have. A label is a class's id, name or alias, upper case aside.
 
