@@ -19,6 +19,7 @@ impl Config {
             model,
             index,
             taught,
+            bank,
             adaptation,
             calibration: _,
             state,
@@ -34,6 +35,7 @@ impl Config {
         changes.note("model", model, &new.model);
         changes.note("index", index, &new.index);
         changes.note("taught", taught, &new.taught);
+        changes.note("background.bank", bank, &new.bank);
         changes.note("adaptation", adaptation, &new.adaptation);
         changes.note("state", state, &new.state);
         changes.note("encoder.device", device, &new.encoder.device);

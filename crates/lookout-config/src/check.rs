@@ -4,12 +4,15 @@ use std::ops::Bound;
 use std::path::Path;
 use std::time::Duration;
 
+use config::ValueKind;
 use lookout_core::{AdaptationMode, Device, Id, Weighting};
 
 use crate::labels::Words;
 use crate::layers;
 use crate::walk::{Section, Walk, quote};
-use crate::{Camera, Config, ConfigError, Decision, Encoder, Fusion, Gate, LabelSet, Mqtt};
+use crate::{
+    BankPlace, Camera, Config, ConfigError, Decision, Encoder, Fusion, Gate, LabelSet, Mqtt,
+};
 
 /// A score that something must reach: 0 would accept everything.
 pub(crate) const SCORE: (Bound<f64>, Bound<f64>) = (Bound::Excluded(0.0), Bound::Included(1.0));
@@ -50,6 +53,7 @@ pub(crate) fn load(
     let calibration = top.path("calibration");
     let state = top.state_place("state");
     let words = Words::read(&mut top);
+    let bank = bank(top.section("background"));
     let encoder = encoder(top.section("encoder"));
     let fusion = fusion(top.section("fusion"));
     let decision = decision(top.section("decision"), DECISION);
@@ -74,6 +78,7 @@ pub(crate) fn load(
         model,
         index,
         taught,
+        bank,
         adaptation,
         calibration,
         state,
@@ -85,6 +90,22 @@ pub(crate) fn load(
         stop_grace,
         places,
     })
+}
+
+/// A file named `off` or `everyday` is reached as `./off`.
+fn bank(mut section: Section<'_>) -> BankPlace {
+    const KEY: &str = "bank";
+    let path = section.path(KEY);
+    let name = section.peek(KEY, |kind, _| match kind {
+        ValueKind::String(it) => Some(it.trim().to_owned()),
+        _ => None,
+    });
+    section.finish();
+    match (name.as_deref(), path) {
+        (Some("everyday"), _) => BankPlace::Everyday,
+        (Some("off"), _) | (_, None) => BankPlace::Off,
+        (_, Some(path)) => BankPlace::File(path),
+    }
 }
 
 fn adaptation(top: &mut Section<'_>) -> Option<AdaptationMode> {

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use lookout_core::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE, Id};
 
-use crate::layers;
 use crate::walk::{Section, Walk, quote};
-use crate::{ConfigError, Fault, Origin};
+use crate::{ConfigError, Fault, Origin, layers, templates};
 
 /// Classes that form a valid [`ClassSet`] with any valid templates.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +21,7 @@ impl LabelSet {
         let merged = layers::merge(path, [], &[])?;
         let mut walk = Walk::new(path, &merged);
         let mut top = walk.top(merged.tree);
-        let templates = top.texts("templates").map(|texts| Keyed::list("templates", texts));
+        let templates = templates::read(&mut top).map(|texts| Keyed::list("templates", texts));
         let mut classes = top.sections("label", |it| class(it, ClassKind::Label));
         classes.extend(top.sections("negative", |it| class(it, ClassKind::Negative)));
         top.finish();
@@ -115,11 +114,13 @@ pub(crate) struct Words {
 impl Words {
     /// Reads `labels`, `negatives`, `templates` and `labels_file` of `section`.
     pub(crate) fn read(section: &mut Section<'_>) -> Self {
-        let mut list = |key: &str| {
+        let mut list = |key: &str, read: fn(&mut Section<'_>, &str) -> Option<Vec<String>>| {
             let full = section.full(key);
-            section.texts(key).map(|texts| Keyed::list(&full, texts))
+            read(section, key).map(|texts| Keyed::list(&full, texts))
         };
-        let (labels, negatives, templates) = (list("labels"), list("negatives"), list("templates"));
+        let labels = list("labels", |section, key| section.texts(key));
+        let negatives = list("negatives", |section, key| section.texts(key));
+        let templates = list("templates", |section, _| templates::read(section));
         let path = section.path("labels_file");
         if section.has("labels_file") {
             for key in ["labels", "negatives", "templates"] {

@@ -14,6 +14,7 @@ mod fault;
 mod labels;
 mod layers;
 mod secret;
+mod templates;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct Config {
     pub index: Option<PathBuf>,
     /// The file of lessons; `None`: beside the index, and nowhere without one.
     pub taught: Option<PathBuf>,
+    /// The words that pictures are told apart from; see [`BankPlace`].
+    pub bank: BankPlace,
     /// Whether frames of the stream that were accepted have a say in later ones; `None`: they have not.
     pub adaptation: Option<AdaptationMode>,
     /// The file of calibrations; `None`: no scene's background is known.
@@ -59,6 +62,18 @@ pub struct Config {
     pub stop_grace: Duration,
     /// Where each value came from.
     places: BTreeMap<String, Origin>,
+}
+
+/// Where the background bank is: words for what else a picture may resemble.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum BankPlace {
+    /// There is none.
+    #[default]
+    Off,
+    /// The one that comes with the program.
+    Everyday,
+    /// A file with a word or phrase a line.
+    File(PathBuf),
 }
 
 /// Where a daemon keeps what it said, for its next start.

@@ -174,6 +174,21 @@ impl Section<'_> {
         }
     }
 
+    /// What `read` makes of the value of `key`, if it is there, without asking for it. `read` is told
+    /// whether the value came as text.
+    pub(crate) fn peek<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&ValueKind, bool) -> Option<T>,
+    ) -> Option<T> {
+        read(&self.table.get(key)?.kind, self.origin(key).is_text())
+    }
+
+    /// Notes that `key` is a key of this section.
+    pub(crate) fn ask(&mut self, key: &str) {
+        self.asked.insert(key.to_owned());
+    }
+
     /// The value of `key` as `read` understands it; `None` when it is absent or, which is
     /// reported, not understood. `read` is told whether the value came as text.
     fn take<T>(
@@ -296,7 +311,12 @@ impl Section<'_> {
 
     /// A list of texts, each with the full key of its own.
     pub(crate) fn texts(&mut self, key: &str) -> Option<Vec<String>> {
-        self.take(key, "a list of texts", |kind, is_text| match kind {
+        self.texts_or(key, "a list of texts")
+    }
+
+    /// As [`Section::texts`], where `rule` says what else may stand there.
+    pub(crate) fn texts_or(&mut self, key: &str, rule: &str) -> Option<Vec<String>> {
+        self.take(key, rule, |kind, is_text| match kind {
             ValueKind::String(it) if is_text => {
                 Some(it.split(',').map(|it| it.trim().to_owned()).collect())
             }

@@ -4,7 +4,7 @@ use crate::adaptation::Adaptation;
 use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
-    AdaptationMode, Adapted, Background, Candidate, Distribution, DistributionError, Embedding,
+    AdaptationMode, Adapted, Background, Bank, Candidate, Distribution, DistributionError, Embedding,
     Fuser, Means, Observation, Recalled, Retrieved, Selection, Taught, Weighting, Weights, choose,
 };
 
@@ -234,6 +234,7 @@ pub struct Classifier {
     selection: Selection,
     fusion: Fusion,
     background: Background,
+    bank: Option<Bank>,
     adaptation: Option<Adaptation>,
 }
 
@@ -269,7 +270,7 @@ impl Classifier {
             Weighting::Pooled => Fusion::Pool(vec![0.0; classes.0.len()]),
         };
         let background = Background::unknown(classes.as_slice().len());
-        Self { classes, scales, selection, fusion, background, adaptation: None }
+        Self { classes, scales, selection, fusion, background, bank: None, adaptation: None }
     }
 
     /// Tells what the captions of the bank have in common: `mean` is the mean of all their embeddings,
@@ -323,6 +324,14 @@ impl Classifier {
     pub fn set_background(&mut self, background: Background) {
         debug_assert_eq!(self.classes.as_slice().len(), background.classes().len());
         self.background = background;
+    }
+
+    /// With a bank of everyday words that lie apart from the same classes; without one there is no
+    /// familiarity.
+    #[must_use]
+    pub fn against(mut self, bank: Option<Bank>) -> Self {
+        self.bank = bank;
+        self
     }
 
     /// Whether frames are kept.
@@ -397,11 +406,13 @@ impl Classifier {
             Some(it) => it.without.clone(),
             None => temper(fused),
         };
+        let familiarity =
+            self.bank.as_ref().map(|it| it.familiarity(image, &cosines, self.scales.image));
         Ok(Evidence {
             image: image_distribution,
             sigmas: self.background.sigmas(&cosines),
             cosines,
-            familiarity: None,
+            familiarity,
             matches,
             captions,
             retrieved,

@@ -10,6 +10,7 @@
 
 mod adaptation;
 mod background;
+mod bank;
 mod calibration;
 mod caption;
 mod classes;
@@ -25,10 +26,12 @@ mod pooling;
 mod ports;
 mod retrieval;
 mod stop;
+mod suggest;
 mod taught;
 
 pub use adaptation::{AdaptationMode, Adapted, typical_distance};
 pub use background::{Background, ClassBackground, InvalidBackground};
+pub use bank::Bank;
 pub use calibration::{
     CalibratedClass, Calibration, Calibrator, Extrapolation, MIN_BLOCKS, MIN_FRAMES, NoBound,
     Temperature, TooFewFrames,
@@ -54,4 +57,5 @@ pub use ports::{
 };
 pub use retrieval::{Candidate, Retrieved, Selection, choose};
 pub use stop::{Stop, Stopper, stop_pair};
+pub use suggest::suggest;
 pub use taught::{Reach, Recalled, Taught, means};

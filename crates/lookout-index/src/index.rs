@@ -264,6 +264,13 @@ impl Index {
         Ok(())
     }
 
+    /// Every caption, in the file's order, each checked as it is read.
+    pub fn captions(&self) -> impl Iterator<Item = Result<String, IndexError>> + '_ {
+        let mut buffer = Vec::new();
+        let text = move |entry| self.text(entry, &mut buffer).map(str::to_owned);
+        (0..self.header.n_entries as usize).map(text)
+    }
+
     fn section(&self, section: Section) -> &[u8] {
         &self.map[self.sections[section.row()].clone()]
     }

@@ -4,18 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use lookout_capture::read_picture;
-use lookout_config::LabelSet;
-use lookout_core::{ClassSet, Classifier, Decider, Distribution, Evidence, Reason, State};
+use lookout_config::{BankPlace, LabelSet};
+use lookout_core::{
+    Background, ClassSet, Classifier, Decider, Distribution, Evidence, Id, Reason, State,
+};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
+use lookout_store::Calibrations;
 use serde::Serialize;
 
 use crate::cli::ClassifyArgs;
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::{assets, memory, output};
+use crate::{assets, bank, memory, output};
 
 /// Captions shown in text output; JSON has all.
 const N_SHOWN: usize = 3;
@@ -47,16 +50,31 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         .class_set(engine.bundle.templates())
         .map_err(|errors| Failure::Config(errors.iter().map(ToString::to_string).collect()))?;
     let classes = Arc::new(classes);
-    let embeddings =
-        engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
+    let place = match args.bank.as_deref() {
+        None => BankPlace::Off,
+        Some(name) if name == Path::new("everyday") => BankPlace::Everyday,
+        Some(path) => BankPlace::File(path.to_owned()),
+    };
+    let words = bank::words(&place, &engine.bundle)?;
+    let sets: Vec<&ClassSet> = std::iter::once(&*classes).chain(&words).collect();
+    let mut compiled = engine::compile(&runtime, &engine.bundle, &sets, &Packs::here())?;
+    let embeddings = compiled.remove(0);
+    let words = compiled.pop().map_or_else(Vec::new, |it| it.as_slice().to_vec());
+    let bank = bank::apart(&words, &classes, &embeddings).context("the bank")?;
     let recipe = engine.recipe(None, None)?;
-    let background = recipe.background(&embeddings);
+    let samples = recipe.background(&embeddings);
+    let background = match &args.calibration {
+        Some(path) => {
+            calibrated(path, args.camera.as_ref(), engine.bundle.space(), &classes)?.or(&samples)
+        }
+        None => samples,
+    };
     let rules = engine::single_picture_rules(engine.bundle.decision());
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?
         .on(&background);
     // Each picture starts without history, so that order does not matter.
-    let classifier = recipe.classifier(embeddings)?.on(background);
+    let classifier = recipe.classifier(embeddings)?.on(background).against(bank);
 
     let mut all_good = true;
     memory::steady();
@@ -107,6 +125,35 @@ fn evidence(
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 
+/// What the calibrations in `path` say of a camera's scene.
+fn calibrated(
+    path: &Path,
+    camera: Option<&Id>,
+    space: &str,
+    classes: &ClassSet,
+) -> anyhow::Result<Background> {
+    let all = Calibrations::read(path)?;
+    if all.space != space {
+        bail!("{} is of model space {}, and the model's is {space}", path.display(), all.space);
+    }
+    let known: Vec<&str> = all.cameras.keys().map(Id::as_str).collect();
+    let found = match (camera, all.cameras.len()) {
+        (Some(id), _) => all.cameras.get(id),
+        (None, 1) => all.cameras.values().next(),
+        (None, _) => None,
+    };
+    let Some(found) = found else {
+        let known = known.join(", ");
+        bail!("say with --camera which of {} is meant: {known}", path.display());
+    };
+    let (background, changed) = found.background(classes);
+    if !changed.is_empty() {
+        let ids: Vec<&str> = changed.iter().map(Id::as_str).collect();
+        tracing::warn!("Not calibrated with these words: {}.", ids.join(", "));
+    }
+    Ok(background)
+}
+
 /// One picture as text: what it shows, how sure each side is, and the best captions.
 pub(crate) fn describe(
     picture: &str,
@@ -137,6 +184,12 @@ pub(crate) fn describe(
     let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
     let mut text =
         format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
+    if let Some(familiarity) = evidence.familiarity {
+        text += &format!(", familiarity {familiarity:.3}");
+    }
+    if let Some(sigma) = evidence.observation().sigma(subject) {
+        text += &format!(", {sigma:.1} sigma above background");
+    }
     let rest = evidence.taught.as_ref().map_or(1.0, |it| 1.0 - it.weight);
     text += &side("picture", &evidence.image, rest * evidence.weights.image);
     if let Some(probability) = evidence.matches.as_ref().and_then(|it| it.get(subject)) {

@@ -1,10 +1,11 @@
 //! The command line, exactly as the user may write it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lookout_capture::{FrameSize, StreamFormat};
-use lookout_core::Device;
+use lookout_core::{Device, Id};
 use lookout_sources::Kind;
 
 use crate::eval::EvalArgs;
@@ -38,6 +39,8 @@ pub(crate) enum Verb {
     Run(ConfigArgs),
     /// Check a configuration and all it names; exit code 78 and the list if anything is wrong
     Check(ConfigArgs),
+    /// Learn what each camera's scene looks like while nothing that is looked for is there
+    Calibrate(CalibrateArgs),
     /// Label pictures, with the evidence
     Classify(ClassifyArgs),
     /// Teach by example: say what a picture shows, list what was taught, undo it
@@ -49,6 +52,11 @@ pub(crate) enum Verb {
     /// Build, inspect and search caption indexes
     #[command(subcommand)]
     Index(IndexVerb),
+    /// Words for labels: which of them people use, and what a model is asked
+    #[command(subcommand)]
+    Labels(LabelsVerb),
+    /// What could be labelled here: words for what pictures show, from the caption index
+    Suggest(SuggestArgs),
     /// Get, import and check models
     #[command(subcommand)]
     Models(ModelsVerb),
@@ -96,6 +104,56 @@ pub(crate) struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout calibrate --config lookout.toml --for 10m
+  lookout calibrate --config lookout.toml --camera yard --for 2h --false-alarms-a-day 0.2
+  lookout calibrate --config lookout.toml --camera yard --from recordings/yard
+  lookout calibrate --config lookout.toml --show
+
+Keep what the labels mean out of the picture meanwhile. For each label the cosine's middle and
+deviation on the scene are learned, and the height above it that noise passes no more often than
+the rate allows. That height is an extrapolation from the recorded time to a day: it knows nothing
+of what that time did not have, such as nightfall, rain or the headlights of a car. Calibrate once
+by day and for long, and again when the camera was moved.
+
+Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a running
+daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
+pub(crate) struct CalibrateArgs {
+    /// The configuration, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Set one key over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Where the model runs, over `encoder.device`
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
+    /// How long: 90s, 10m, 2h
+    #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = parse_time, conflicts_with = "from")]
+    pub(crate) time: Duration,
+    /// A recording of one camera in place of the camera: a folder of pictures, with or without
+    /// frames.tsv, or a Motion-JPEG file
+    #[arg(long, value_name = "RECORDING")]
+    pub(crate) from: Option<PathBuf>,
+    /// Frames a second of a recording that does not say [default: 1]
+    #[arg(long, value_name = "FPS", requires = "from")]
+    pub(crate) fps: Option<f64>,
+    /// This camera alone; may be repeated [default: all that are enabled]
+    #[arg(long, value_name = "ID", value_parser = parse_id)]
+    pub(crate) camera: Vec<Id>,
+    /// How often a day the labels of a camera may be announced of nothing, all together
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_rate)]
+    pub(crate) false_alarms_a_day: f64,
+    /// The file to write, or to show [default: `calibration` of the configuration]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print what is calibrated, and do nothing
+    #[arg(long, conflicts_with_all = ["from", "time", "false_alarms_a_day"])]
+    pub(crate) show: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Where the model runs: auto (an NVIDIA GPU if there is one that this build can use), cpu,
     /// cuda, ort-cpu, ort-cuda or ort-tensorrt
@@ -135,6 +193,12 @@ pub(crate) struct ClassifyArgs {
     /// Heed nothing that was taught
     #[arg(long)]
     pub(crate) no_taught: bool,
+    /// Calibrations that `lookout calibrate` made: pictures of such a scene
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibration: Option<PathBuf>,
+    /// The camera of the calibrations that is meant, where there are several
+    #[arg(long, value_name = "ID", value_parser = parse_id, requires = "calibration")]
+    pub(crate) camera: Option<Id>,
     /// Label set, TOML, in place of --label and --negative
     #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "negative"])]
     pub(crate) labels: Option<PathBuf>,
@@ -144,6 +208,10 @@ pub(crate) struct ClassifyArgs {
     /// Something that means none of the labels; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub(crate) negative: Vec<String>,
+    /// Words for what else a picture may show, `everyday` or a file with one a line: each picture's
+    /// familiarity is told too
+    #[arg(long, value_name = "NAME")]
+    pub(crate) bank: Option<PathBuf>,
     /// One JSON object a line instead of text
     #[arg(long)]
     pub(crate) json: bool,
@@ -359,6 +427,90 @@ pub(crate) struct IndexSearchArgs {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum LabelsVerb {
+    /// Which of a class's words people use, by how often the captions of an index have them
+    #[command(after_help = "\
+Examples:
+  lookout labels tune --labels labels.toml
+  lookout labels tune --labels labels.toml --index own.lidx --output tuned.toml
+
+For each class its name and aliases are counted as whole words, plural or not, in the captions. The
+word that is used most is advised as its name, words that are hardly used to be dropped. A word may
+be used for another thing than yours: an example stands beside each. Captions cannot vouch for a
+class of which they have no word. --output writes the label set as advised; ids stay.")]
+    Tune(TuneArgs),
+    /// The texts that stand for each class
+    #[command(after_help = "Example:\n  lookout labels show --labels labels.toml")]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The label set, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// Write the label set as advised; the file must not be there
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Replace the file at --output, which may be the label set itself
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// One JSON object a line, a class each, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The label set, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) labels: PathBuf,
+    /// One JSON object a line, a class each, instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout suggest picture.jpg
+  lookout suggest --count 20 frames/
+  lookout suggest --config lookout.toml frames/*.jpg
+  lookout suggest --json picture.jpg
+
+Words are taken from the captions that the index has for the pictures, so they are only as good as
+those. The list after the table can be pasted into a configuration. A bad picture is reported and the
+rest goes on; the exit code is then 1.")]
+pub(crate) struct SuggestArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// The configuration whose model and index are used
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "index"])]
+    pub(crate) config: Option<PathBuf>,
+    /// Caption index [default: captions.lidx in the model's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) index: Option<PathBuf>,
+    /// How many words
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub(crate) count: u16,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Pictures, or folders of them
+    #[arg(required = true, value_name = "PICTURE|DIR")]
+    pub(crate) pictures: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ModelsVerb {
     /// Check a bundle's files and its embeddings against another runtime's
     #[command(
@@ -513,6 +665,32 @@ pub(crate) struct CaptureWorkerArgs {
     /// Frames a second
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
     pub(crate) fps: u32,
+}
+
+/// `90s`, `10m` or `2h`: more than nothing, and at most seven days.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    const RULE: &str = "must be a time such as 90s, 10m or 2h, at most 168h";
+    let unit_s = match text.chars().last() {
+        Some('s') => 1.0,
+        Some('m') => 60.0,
+        Some('h') => 3600.0,
+        _ => return Err(RULE.to_owned()),
+    };
+    let number: f64 = text[..text.len() - 1].parse().map_err(|_| RULE.to_owned())?;
+    let seconds = number * unit_s;
+    match 0.0 < seconds && seconds <= 168.0 * 3600.0 {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(RULE.to_owned()),
+    }
+}
+
+fn parse_id(text: &str) -> Result<Id, String> {
+    Id::new(text).map_err(|it| it.to_string())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|it| (1e-3..=1e3).contains(it));
+    rate.ok_or_else(|| "must be a number from 0.001 to 1000".to_owned())
 }
 
 fn parse_key_value(text: &str) -> Result<(String, String), String> {

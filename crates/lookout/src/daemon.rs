@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
-use lookout_capture::{OpenOptions, WorkerCommand};
+use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
+use lookout_config::{Camera, Config};
 use lookout_core::{
     CameraStatus, CaptionSearch, Clock, Decider, Embedding, Id, LessonRecall, PortError, Publish,
     Recalled, Remember, Stop, stop_pair,
@@ -200,7 +201,7 @@ fn start_stages(
     stop: &Stop,
     health: &Health,
 ) -> anyhow::Result<(Counters, LabelSender)> {
-    let Plan { config, engine, recipe, cameras, uncalibrated: _, mqtt } = plan;
+    let Plan { config, engine, recipe, cameras, uncalibrated: _, mqtt, words: _ } = plan;
     let state = said::open(&config.state, &mqtt.node_id);
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
@@ -210,10 +211,6 @@ fn start_stages(
     let idle: Vec<Id> = disabled.into_iter().map(|it| it.settings.id).collect();
     let weighting = recipe.weighting();
 
-    let worker = WorkerCommand {
-        program: std::env::current_exe().context("cannot tell where this program is")?,
-        args: vec!["capture-worker".into()],
-    };
     // The gate looks at less than the image tower does.
     let limits = engine::limits(&engine.bundle);
     let (senders, receiver) = mailboxes(enabled.len());
@@ -223,14 +220,14 @@ fn start_stages(
     let mut all_counters = Vec::new();
     for camera in enabled {
         let background = camera.background();
-        let PlannedCamera { settings, uri, classes, embeddings, rules, .. } = camera;
+        let PlannedCamera { settings, uri, classes, embeddings, rules, bank, .. } = camera;
         let memory = state.as_ref().map(|it| it.1.camera(&settings.id, &classes, weighting));
         let counters = Arc::new(CameraCounters::default());
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
         tracks.push(Track::new(TrackSettings {
             camera: settings.id.clone(),
             decider: Decider::new(rules, classes, clock.monotonic())?.on(&background),
-            classifier: recipe.classifier(embeddings)?.on(background),
+            classifier: recipe.classifier(embeddings)?.on(background).against(bank),
             gate: GateRules {
                 luma_change: config.gate.luma_change,
                 interval: config.gate.interval,
@@ -240,25 +237,8 @@ fn start_stages(
             counters: Arc::clone(&counters),
             memory: memory.unwrap_or_default(),
         }));
-        let options = OpenOptions {
-            base: config.folder().to_path_buf(),
-            worker: worker.clone(),
-            stall_after: settings.stall_after,
-            limits,
-        };
-        let open_clock = Arc::clone(clock);
-        stages.push(CameraStage {
-            camera: settings.id,
-            open: Box::new(move || {
-                Ok(lookout_capture::open(&uri, &options, Arc::clone(&open_clock))?)
-            }),
-            min_interval: Duration::try_from_secs_f64(1.0 / settings.max_fps)
-                .unwrap_or(Duration::MAX),
-            backoff: Backoff::new(REOPEN_MIN, REOPEN_MAX),
-            counters,
-            publish: Arc::clone(publish),
-            clock: Arc::clone(clock),
-        });
+        let publish = Arc::clone(publish);
+        stages.push(camera_stage(&config, settings, uri, limits, counters, publish, clock)?);
     }
     let lessons = engine.lessons.map(|it| {
         let is_behind = Arc::clone(&health.lessons_are_behind);
@@ -290,6 +270,38 @@ fn start_stages(
             .context("cannot start a camera's stage")?;
     }
     Ok((all_counters, labels))
+}
+
+/// The stage that keeps a camera open.
+pub(crate) fn camera_stage(
+    config: &Config,
+    settings: Camera,
+    uri: CameraUri,
+    limits: PictureLimits,
+    counters: Arc<CameraCounters>,
+    publish: Arc<dyn Publish>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<CameraStage> {
+    let worker = WorkerCommand {
+        program: std::env::current_exe().context("cannot tell where this program is")?,
+        args: vec!["capture-worker".into()],
+    };
+    let options = OpenOptions {
+        base: config.folder().to_path_buf(),
+        worker,
+        stall_after: settings.stall_after,
+        limits,
+    };
+    let open_clock = Arc::clone(clock);
+    Ok(CameraStage {
+        camera: settings.id,
+        open: Box::new(move || Ok(lookout_capture::open(&uri, &options, Arc::clone(&open_clock))?)),
+        min_interval: Duration::try_from_secs_f64(1.0 / settings.max_fps).unwrap_or(Duration::MAX),
+        backoff: Backoff::new(REOPEN_MIN, REOPEN_MAX),
+        counters,
+        publish,
+        clock: Arc::clone(clock),
+    })
 }
 
 /// What is not as it should be, told by the stages.

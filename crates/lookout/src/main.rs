@@ -1,6 +1,7 @@
 //! The `lookout` program: verbs, exit codes, logging.
 
 mod assets;
+mod bank;
 mod bench;
 mod calibrate;
 mod calibration;
@@ -16,15 +17,18 @@ mod failure;
 mod get;
 mod import;
 mod index;
+mod labels;
 mod memory;
 mod models;
 mod node;
 mod output;
 mod packs;
+mod phrases;
 mod plan;
 mod reload;
 mod said;
 mod service;
+mod suggest;
 mod teach;
 mod views;
 
@@ -36,7 +40,7 @@ use clap::error::ErrorKind;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::Directive;
 
-use crate::cli::{Cli, IndexVerb, ModelsVerb, Verb};
+use crate::cli::{Cli, IndexVerb, LabelsVerb, ModelsVerb, Verb};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -92,6 +96,9 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Models(ModelsVerb::Import(args)) => import::run(args),
 
         Verb::Models(ModelsVerb::Bench(args)) => bench::run(args),
+        Verb::Labels(LabelsVerb::Tune(args)) => labels::tune(args),
+        Verb::Labels(LabelsVerb::Show(args)) => labels::show(args),
+        Verb::Suggest(args) => suggest::run(args),
         Verb::CaptureWorker(args) => service::capture_worker(args),
     }
 }

@@ -9,20 +9,20 @@ use anyhow::{Context, anyhow};
 use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    Background, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Id, InvalidRules,
+    Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding, Id, InvalidRules,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
+use crate::calibration::{Found, Uncalibrated};
 use crate::cli::ConfigArgs;
 use crate::engine::{self, Engine, EngineError, Recipe};
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::calibration::{Found, Uncalibrated};
 use crate::reload::{CameraLabels, InUse};
-use crate::{node, output};
+use crate::{bank, node, output};
 
 /// The largest CA file that is read.
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     /// What is not calibrated though a calibration is configured.
     pub(crate) uncalibrated: Uncalibrated,
     pub(crate) mqtt: MqttSettings,
+    /// The words of the background bank; empty without one.
+    pub(crate) words: Vec<Embedding>,
 }
 
 /// A camera that may be started.
@@ -46,6 +48,7 @@ pub(crate) struct PlannedCamera {
     pub(crate) classes: Arc<ClassSet>,
     pub(crate) embeddings: ClassEmbeddings,
     pub(crate) rules: DecisionRules,
+    pub(crate) bank: Option<Bank>,
     /// What calibration says of its scene.
     pub(crate) calibrated: Background,
     /// What the model's samples say of any scene.
@@ -196,23 +199,40 @@ impl Plan {
             if let Some((classes, rules)) =
                 classes_and_rules(&config, &engine.bundle, &settings, &mut faults)
             {
-                let calibrated =
-                    calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
+                let calibrated = calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
                 checked.push((settings, uri, classes, rules, calibrated));
             }
         }
+        let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
+            faults.push(bank_fault(&config, &error));
+            None
+        });
         if !faults.is_empty() {
             return Err(Failure::faults(&faults));
         }
-        let sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
-        let compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
-        let planned = checked.into_iter().zip(compiled).map(|(checked, embeddings)| {
+        let mut sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
+        sets.extend(&words);
+        let mut compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
+        let words =
+            words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
+        let mut cameras = Vec::new();
+        for (checked, embeddings) in checked.into_iter().zip(compiled) {
             let (settings, uri, classes, rules, calibrated) = checked;
             let samples = recipe.background(&embeddings);
-            PlannedCamera { settings, uri, classes, embeddings, rules, calibrated, samples }
-        });
-        let cameras = planned.collect();
-        let plan = Self { cameras, config, engine, recipe, uncalibrated, mqtt };
+            let bank = bank::apart(&words, &classes, &embeddings)
+                .map_err(|error| Failure::faults(&[bank_fault(&config, &error)]))?;
+            cameras.push(PlannedCamera {
+                settings,
+                uri,
+                classes,
+                embeddings,
+                rules,
+                bank,
+                calibrated,
+                samples,
+            });
+        }
+        let plan = Self { cameras, config, engine, recipe, uncalibrated, mqtt, words };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
             return Err(info_fault(&plan.config, &error));
         }
@@ -281,6 +301,10 @@ fn calibrations(
         faults.push(config.fault("calibration", rule, None));
         Found::Unwanted
     })
+}
+
+pub(crate) fn bank_fault(config: &Config, error: &anyhow::Error) -> Fault {
+    config.fault("background.bank", format!("cannot be used: {error:#}"), None)
 }
 
 /// The names of all classes together are too long for the `info` topic.

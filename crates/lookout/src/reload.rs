@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Sender, bounded, select};
 use lookout_config::Config;
-use lookout_core::{Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Id, Stop};
+use lookout_core::{
+    Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Embedding, Id, Stop,
+};
 use lookout_encoder::{Bundle, Runtime};
 use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
 use lookout_publish::Publisher;
@@ -25,7 +27,7 @@ use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan};
 use crate::service::{Hangup, Hangups, Manager};
-use crate::{engine, memory};
+use crate::{bank, engine, memory};
 
 /// The classes of each camera and what it decides by.
 pub(crate) type CameraLabels = BTreeMap<Id, InUse>;
@@ -49,6 +51,8 @@ pub(crate) struct Reloader {
     started: Config,
     bundle: Bundle,
     runtime: Runtime,
+    /// The words of the background bank; empty without one.
+    words: Vec<Embedding>,
     recipe: Recipe,
     in_use: CameraLabels,
     /// What the model's samples say of any scene, for the classes in use.
@@ -79,19 +83,17 @@ impl Note {
 impl Reloader {
     /// For the daemon that is made of `plan`, whose configuration `args` name.
     pub(crate) fn new(args: &ConfigArgs, plan: &Plan) -> Self {
-        let labels = plan
-            .cameras
-            .iter()
-            .map(|it| {
-                let (classes, calibrated) = (Arc::clone(&it.classes), it.calibrated.clone());
-                (it.settings.id.clone(), InUse { classes, rules: it.rules, calibrated })
-            });
+        let labels = plan.cameras.iter().map(|it| {
+            let (classes, calibrated) = (Arc::clone(&it.classes), it.calibrated.clone());
+            (it.settings.id.clone(), InUse { classes, rules: it.rules, calibrated })
+        });
         let samples = plan.cameras.iter().map(|it| (it.settings.id.clone(), it.samples.clone()));
         Self {
             args: args.clone(),
             started: plan.config.clone(),
             bundle: plan.engine.bundle.clone(),
             runtime: plan.engine.runtime.clone(),
+            words: plan.words.clone(),
             recipe: plan.recipe.clone(),
             in_use: labels.collect(),
             samples: samples.collect(),
@@ -165,13 +167,13 @@ impl Reloader {
             }
         }
         if !changed.is_empty() {
-            let classes = in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.classes))).collect();
+            let classes =
+                in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.classes))).collect();
             daemon
                 .publisher
                 .check_classes(&classes)
                 .map_err(|error| plan::info_fault(&config, &error))?;
-            let (tracks, samples) =
-                self.compile(&in_use, &changed, daemon.clock.monotonic())?;
+            let (tracks, samples) = self.compile(&in_use, &changed, daemon.clock.monotonic())?;
             swap(tracks, classes, daemon)?;
             self.in_use = in_use;
             self.samples.extend(samples);
@@ -218,8 +220,14 @@ impl Reloader {
                 None => calibrated.clone(),
             };
             let decider = Decider::new(*rules, Arc::clone(classes), now)?.on(&background);
-            let classifier =
-                embeddings.remove(id).map(|it| self.recipe.classifier(it)).transpose()?;
+            let classifier = match embeddings.remove(id) {
+                Some(it) => {
+                    let bank = bank::apart(&self.words, classes, &it)
+                        .context("the background bank cannot be used")?;
+                    Some(self.recipe.classifier(it)?.against(bank))
+                }
+                None => None,
+            };
             tracks.insert(id.clone(), Labels { classifier, background, decider });
         }
         Ok((tracks, samples))

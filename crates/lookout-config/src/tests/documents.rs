@@ -50,6 +50,7 @@ fn the_readme_has_every_key_and_no_other() {
     let rows = rows("Keys");
     for section in [
         "",
+        "background.",
         "encoder.",
         "fusion.",
         "decision.",

@@ -97,6 +97,7 @@ fn each_rule_by_itself() {
             "\"gpu\"",
             "must be \"auto\", \"cpu\", \"cuda\", \"ort-cpu\", \"ort-cuda\" or \"ort-tensorrt\", got \"gpu\"",
         ),
+        ("background.bank", "true", "must be a path, got true"),
         ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
         (
@@ -163,6 +164,23 @@ fn each_rule_by_itself() {
         ),
         ("cameras.front.uri", "[\"rtsp://u:p@h\"]", "must be a camera URI, got a list of 1"),
         ("cameras.front.enabled", "\"true\"", "must be true or false, got \"true\""),
+        ("templates", "7", "must be a list of texts or the name of a pack, got 7"),
+        ("templates", "[7]", "must be a list of texts or the name of a pack, got a list of 1"),
+        (
+            "templates",
+            "\"a photo of a {}\"",
+            "must be a list, in brackets, also of a single template, got \"a photo of a {}\"",
+        ),
+        (
+            "cameras.front.templates",
+            "\"OpenAI80\"",
+            "must be a list of texts or the name of a pack: \"openai-80\", \"openai-7\", \"photo-3\"; did you mean \"openai-80\"?, got \"OpenAI80\"",
+        ),
+        (
+            "templates",
+            "\"mine\"",
+            "must be a list of texts or the name of a pack: \"openai-80\", \"openai-7\", \"photo-3\", got \"mine\"",
+        ),
         (
             "cameras.front.templates",
             "[\"a photo\"]",
@@ -178,7 +196,7 @@ fn each_rule_by_itself() {
         (
             "\"a[9999999999].b\"",
             "1",
-            "is no key at the top; its keys are adaptation, calibration, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, state, stop, taught, templates",
+            "is no key at the top; its keys are adaptation, background, calibration, cameras, decision, encoder, fusion, gate, index, labels, labels_file, model, mqtt, negatives, node, state, stop, taught, templates",
         ),
         (
             "labels_file",

@@ -1,0 +1,211 @@
+//! How often captions have the words of each class, and what follows from that.
+
+use std::collections::{BTreeSet, HashMap};
+
+use lookout_core::ClassSet;
+use serde::Serialize;
+
+use crate::phrases;
+
+/// A word is advised as the name where it is used this many times as often: nearer ones are a matter of
+/// taste.
+const CLEARLY_MORE: usize = 2;
+/// A word used less than one time in so many of the most used one is advised to be dropped.
+const HARDLY: usize = 10;
+
+/// A word of a class, and how many captions use it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Use {
+    pub(super) word: String,
+    pub(super) captions: usize,
+    pub(super) example: Option<String>,
+}
+
+/// What a class should be called.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Advice {
+    pub(super) name: String,
+    pub(super) aliases: Vec<String>,
+    pub(super) dropped: Vec<String>,
+    /// Whether any caption has any of its words.
+    pub(super) vouched: bool,
+}
+
+/// Counts captions, class by class.
+pub(super) struct Counter {
+    uses: Vec<Vec<Use>>,
+    /// The words of a phrase to what it is a form of: class, and word of the class.
+    phrases: HashMap<Vec<String>, Vec<(usize, usize)>>,
+    longest: usize,
+}
+
+impl Counter {
+    /// For the names and aliases of `classes`, the name first.
+    pub(super) fn new(classes: &ClassSet) -> Self {
+        let mut phrases: HashMap<Vec<String>, Vec<(usize, usize)>> = HashMap::new();
+        let mut uses = Vec::new();
+        for (class_idx, class) in classes.classes().iter().enumerate() {
+            let mut of_class: Vec<Use> = Vec::new();
+            for word in std::iter::once(&class.name).chain(&class.aliases).map(|it| it.trim()) {
+                if of_class.iter().any(|it| it.word == word) {
+                    continue;
+                }
+                let words = phrases::of_name(word);
+                let Some((last, first)) = words.split_last() else { continue };
+                for form in phrases::forms(last) {
+                    let phrase = first.iter().cloned().chain(Some(form)).collect();
+                    phrases.entry(phrase).or_default().push((class_idx, of_class.len()));
+                }
+                of_class.push(Use { word: word.to_owned(), captions: 0, example: None });
+            }
+            uses.push(of_class);
+        }
+        let longest = phrases.keys().map(Vec::len).max().unwrap_or(0);
+        Self { uses, phrases, longest }
+    }
+
+    /// Of phrases that overlap the longest counts, so that a teddy bear is no bear.
+    pub(super) fn add(&mut self, caption: &str) {
+        let mut found = BTreeSet::new();
+        for run in phrases::runs(caption) {
+            let mut at = 0;
+            while at < run.len() {
+                let longest = self.longest.min(run.len() - at);
+                let hit = (1..=longest)
+                    .rev()
+                    .find_map(|n| self.phrases.get(&run[at..at + n]).map(|it| (n, it)));
+                match hit {
+                    Some((n, words)) => {
+                        found.extend(words);
+                        at += n;
+                    }
+                    None => at += 1,
+                }
+            }
+        }
+        for (class, word) in found {
+            let it = &mut self.uses[class][word];
+            it.captions += 1;
+            it.example.get_or_insert_with(|| caption.to_owned());
+        }
+    }
+
+    /// The words of each class in the order of `new`.
+    pub(super) fn finish(self) -> Vec<Vec<Use>> {
+        self.uses
+    }
+}
+
+impl Advice {
+    /// By the uses of a class's words, its name first.
+    pub(super) fn of(uses: &[Use]) -> Self {
+        let words = || uses.iter().map(|it| it.word.clone());
+        let most = uses.iter().map(|it| it.captions).max().unwrap_or(0);
+        let Some(name) = uses.first().filter(|_| 0 < most) else {
+            let name = words().next().unwrap_or_default();
+            return Self {
+                name,
+                aliases: words().skip(1).collect(),
+                dropped: vec![],
+                vouched: false,
+            };
+        };
+        let best = uses.iter().find(|it| it.captions == most).unwrap_or(name);
+        let name = if CLEARLY_MORE * name.captions <= most { best } else { name };
+        let others = || uses.iter().filter(|it| it.word != name.word);
+        let is_used = |it: &&Use| most <= HARDLY * it.captions;
+        Self {
+            name: name.word.clone(),
+            aliases: others().filter(is_used).map(|it| it.word.clone()).collect(),
+            dropped: others().filter(|it| !is_used(it)).map(|it| it.word.clone()).collect(),
+            vouched: true,
+        }
+    }
+
+    /// The advice in words.
+    pub(super) fn because(&self, uses: &[Use]) -> String {
+        let Self { name, dropped, vouched, .. } = self;
+        if !vouched {
+            return "nobody writes that: captions cannot vouch for it".to_owned();
+        }
+        let renamed = uses.first().is_some_and(|it| it.word != *name);
+        let mut text = match renamed {
+            true => format!("call it {name:?}, that is what people write"),
+            false => format!("{name:?} is a good name"),
+        };
+        if !dropped.is_empty() {
+            let dropped: Vec<String> = dropped.iter().map(|it| format!("{it:?}")).collect();
+            text += &format!("; drop {}, hardly anybody writes that", dropped.join(", "));
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookout_core::{Class, ClassKind, Id};
+
+    use super::*;
+
+    fn set(classes: &[&[&str]]) -> ClassSet {
+        let class = |(idx, words): (usize, &&[&str])| Class {
+            id: Id::new(format!("c{idx}")).unwrap(),
+            kind: ClassKind::Label,
+            name: words[0].to_owned(),
+            aliases: words[1..].iter().map(|it| (*it).to_owned()).collect(),
+            prompts: vec![],
+            enter: None,
+        };
+        ClassSet::new(vec!["{}".to_owned()], classes.iter().enumerate().map(class).collect())
+            .unwrap()
+    }
+
+    fn counts(classes: &[&[&str]], captions: &[&str]) -> Vec<Vec<usize>> {
+        let mut counter = Counter::new(&set(classes));
+        captions.iter().for_each(|it| counter.add(it));
+        counter.finish().iter().map(|it| it.iter().map(|it| it.captions).collect()).collect()
+    }
+
+    #[test]
+    fn whole_words_plural_or_not_in_any_case_and_once_a_caption() {
+        let classes = [&["a cat", "kitten"][..], &["person", "fire hydrants"]];
+        let captions = [
+            "Two CATS and a cat.",
+            "a category of concatenation",
+            "People near a fire hydrant",
+            "a fire, hydrant",
+            "kittens' paws",
+        ];
+        assert_eq!(counts(&classes, &captions), [[1, 1], [1, 1]]);
+    }
+
+    #[test]
+    fn the_longest_phrase_counts() {
+        let captions = ["a teddy bear", "a bear", "bears and teddy bears"];
+        assert_eq!(counts(&[&["bear"], &["teddy bear"]], &captions), [[2], [2]]);
+        assert_eq!(counts(&[&["bear"], &["bear"]], &["a bear"]), [[1], [1]], "each class its own");
+    }
+
+    fn advice(counts: &[(&str, usize)]) -> Advice {
+        let one = |(word, captions): &(&str, usize)| Use {
+            word: (*word).to_owned(),
+            captions: *captions,
+            example: None,
+        };
+        Advice::of(&counts.iter().map(one).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_is_used_clearly_more_is_the_name_and_what_is_hardly_used_goes() {
+        let it = advice(&[("automobile", 3), ("car", 100), ("auto", 10), ("motorcar", 9)]);
+        assert_eq!((it.name.as_str(), it.aliases), ("car", vec!["auto".to_owned()]));
+        assert_eq!(it.dropped, ["automobile", "motorcar"]);
+        let near = advice(&[("couch", 51), ("sofa", 100)]);
+        assert_eq!((near.name.as_str(), near.dropped.len()), ("couch", 0));
+        assert_eq!(advice(&[("couch", 50), ("sofa", 100)]).name, "sofa");
+        let none = advice(&[("gnu", 0), ("wildebeest", 0)]);
+        assert_eq!((none.name.as_str(), none.vouched), ("gnu", false));
+        assert_eq!(none.aliases, ["wildebeest"]);
+        assert!(none.because(&[]).starts_with("nobody writes that"));
+    }
+}
