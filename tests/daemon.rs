@@ -23,6 +23,7 @@ impl Site {
         let text = format!(
             r#"
             node = "test"
+            state = "test.state"
             model = "{model}"
             index = "{model}/captions.lidx"
             labels = ["a bear", "a kitchen", "a cat", "a motorcycle"]

@@ -44,16 +44,16 @@ fn labels(labels: &[(&str, &str)]) -> String {
 }
 
 /// What the service manager is told, one message a datagram.
-struct Manager(UnixDatagram);
+pub(crate) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let socket = UnixDatagram::bind(folder.join("notify")).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(socket)
     }
 
-    fn until(&self, part: &str) -> String {
+    pub(crate) fn until(&self, part: &str) -> String {
         let mut bytes = [0; 4096];
         loop {
             let n = self.0.recv(&mut bytes).unwrap_or_else(|error| panic!("no {part:?}: {error}"));

@@ -32,6 +32,7 @@ pub(crate) fn lookout() -> Command {
     command.current_dir(root()).env_remove("LOOKOUT_LOG").stdin(Stdio::null());
     // Not the user's.
     command.env_remove("CACHE_DIRECTORY").env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
+    command.env_remove("STATE_DIRECTORY").env("XDG_STATE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 

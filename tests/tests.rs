@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod calibrate;
 mod classify;
 mod crate_map;
 mod daemon;
@@ -14,6 +15,7 @@ mod hub;
 mod import;
 mod index;
 mod reload;
+mod restart;
 mod sources;
 mod support;
 mod teach;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use lookout_core::{
-    Background, Bound, CalibratedClass, Calibration, ClassBackground, ClassSet, Extrapolation, Id,
-    NoBound, Temperature,
+    Background, Bound, CalibratedClass, Calibration, ClassBackground, ClassKind, ClassSet,
+    Extrapolation, Id, NoBound, Temperature,
 };
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,8 @@ pub struct CameraCalibration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeptClass {
+    /// A label; a negative has no bound.
+    pub is_label: bool,
     /// A hash of its prompts.
     prompts: String,
     /// Median cosine on the background.
@@ -106,6 +108,11 @@ impl Calibrations {
         Ok(Self { space, cameras: checked })
     }
 
+    /// Whether `path` can be written, before the work that is to be written there.
+    pub fn try_write(path: &Path) -> Result<(), StoreError> {
+        kept::try_write(path)
+    }
+
     /// Replaces the file.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
         let cameras = self.cameras.iter().map(|(id, it)| (id.to_string(), it.clone())).collect();
@@ -120,10 +127,9 @@ impl CameraCalibration {
     /// What was found of a camera that decides between `classes`, `made` after the Unix epoch.
     pub fn new(found: &Calibration, classes: &ClassSet, made: Option<Duration>) -> Self {
         let of_class = |(idx, class): (usize, &CalibratedClass)| {
-            (
-                classes.classes()[idx].id.to_string(),
-                KeptClass::new(class, prompts::of_class(classes, idx)),
-            )
+            let it = &classes.classes()[idx];
+            let is_label = it.kind == ClassKind::Label;
+            (it.id.to_string(), KeptClass::new(class, is_label, prompts::of_class(classes, idx)))
         };
         Self {
             made_s: made.map(|it| it.as_secs()),
@@ -184,9 +190,10 @@ impl CameraCalibration {
 }
 
 impl KeptClass {
-    fn new(found: &CalibratedClass, prompts: String) -> Self {
+    fn new(found: &CalibratedClass, is_label: bool, prompts: String) -> Self {
         let ClassBackground { mean, deviation, bound } = found.background;
         Self {
+            is_label,
             prompts,
             mean,
             deviation,
@@ -239,7 +246,7 @@ fn why(why: &NoBound) -> String {
 
 #[cfg(test)]
 mod tests {
-    use lookout_core::{Class, ClassKind};
+    use lookout_core::Class;
 
     use super::*;
 

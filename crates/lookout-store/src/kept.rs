@@ -107,12 +107,24 @@ pub(crate) fn write<T: Serialize>(
     replace(path, content.as_bytes()).map_err(failed)
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Whether `path` can be written, tried without writing it.
+pub(crate) fn try_write(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
+    let temporary = temporary(path).map_err(failed)?;
+    open_locked(&temporary).and_then(|_| fs::remove_file(&temporary)).map_err(failed)
+}
+
+/// The name beside `path` that a new file has until it is complete.
+fn temporary(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(".tmp");
-    let temporary = path.with_file_name(temporary);
+    Ok(path.with_file_name(temporary))
+}
+
+fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = temporary(path)?;
     let mut file = open_locked(&temporary)?;
     let written = file
         .set_len(0)

@@ -4,11 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use lookout_capture::read_picture;
 use lookout_config::LabelSet;
-use lookout_core::{ClassSet, Classifier, Decider, Distribution, Evidence, Reason, State};
+use lookout_core::{
+    Background, ClassSet, Classifier, Decider, Distribution, Evidence, Id, Reason, State,
+};
 use lookout_publish::payload::{EvidencePayload, PictureLine};
+use lookout_store::Calibrations;
 use serde::Serialize;
 
 use crate::cli::ClassifyArgs;
@@ -50,7 +53,13 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let embeddings =
         engine::compile(&runtime, &engine.bundle, &[&classes], &Packs::here())?.remove(0);
     let recipe = engine.recipe(None, None)?;
-    let background = recipe.background(&embeddings);
+    let samples = recipe.background(&embeddings);
+    let background = match &args.calibration {
+        Some(path) => {
+            calibrated(path, args.camera.as_ref(), engine.bundle.space(), &classes)?.or(&samples)
+        }
+        None => samples,
+    };
     let rules = engine::single_picture_rules(engine.bundle.decision());
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?
@@ -107,6 +116,35 @@ fn evidence(
     Ok(classifier.classify(&image, candidates, engine.recalled(&image))?)
 }
 
+/// What the calibrations in `path` say of a camera's scene.
+fn calibrated(
+    path: &Path,
+    camera: Option<&Id>,
+    space: &str,
+    classes: &ClassSet,
+) -> anyhow::Result<Background> {
+    let all = Calibrations::read(path)?;
+    if all.space != space {
+        bail!("{} is of model space {}, and the model's is {space}", path.display(), all.space);
+    }
+    let known: Vec<&str> = all.cameras.keys().map(Id::as_str).collect();
+    let found = match (camera, all.cameras.len()) {
+        (Some(id), _) => all.cameras.get(id),
+        (None, 1) => all.cameras.values().next(),
+        (None, _) => None,
+    };
+    let Some(found) = found else {
+        let known = known.join(", ");
+        bail!("say with --camera which of {} is meant: {known}", path.display());
+    };
+    let (background, changed) = found.background(classes);
+    if !changed.is_empty() {
+        let ids: Vec<&str> = changed.iter().map(Id::as_str).collect();
+        tracing::warn!("Not calibrated with these words: {}.", ids.join(", "));
+    }
+    Ok(background)
+}
+
 /// One picture as text: what it shows, how sure each side is, and the best captions.
 pub(crate) fn describe(
     picture: &str,
@@ -137,6 +175,9 @@ pub(crate) fn describe(
     let (score, lead) = (evidence.fused.probabilities()[subject], evidence.fused.lead(subject));
     let mut text =
         format!("{}: {said}, score {score:.2}, lead {lead:.2}", output::one_line(picture));
+    if let Some(sigma) = evidence.observation().sigma(subject) {
+        text += &format!(", {sigma:.1} sigma above background");
+    }
     let rest = evidence.taught.as_ref().map_or(1.0, |it| 1.0 - it.weight);
     text += &side("picture", &evidence.image, rest * evidence.weights.image);
     if let Some(probability) = evidence.matches.as_ref().and_then(|it| it.get(subject)) {

@@ -1,10 +1,11 @@
 //! The command line, exactly as the user may write it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use lookout_capture::{FrameSize, StreamFormat};
-use lookout_core::Device;
+use lookout_core::{Device, Id};
 use lookout_sources::Kind;
 
 use crate::eval::EvalArgs;
@@ -38,6 +39,8 @@ pub(crate) enum Verb {
     Run(ConfigArgs),
     /// Check a configuration and all it names; exit code 78 and the list if anything is wrong
     Check(ConfigArgs),
+    /// Learn what each camera's scene looks like while nothing that is looked for is there
+    Calibrate(CalibrateArgs),
     /// Label pictures, with the evidence
     Classify(ClassifyArgs),
     /// Teach by example: say what a picture shows, list what was taught, undo it
@@ -96,6 +99,56 @@ pub(crate) struct ConfigArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lookout calibrate --config lookout.toml --for 10m
+  lookout calibrate --config lookout.toml --camera yard --for 2h --false-alarms-a-day 0.2
+  lookout calibrate --config lookout.toml --camera yard --from recordings/yard
+  lookout calibrate --config lookout.toml --show
+
+Keep what the labels mean out of the picture meanwhile. For each label the cosine's middle and
+deviation on the scene are learned, and the height above it that noise passes no more often than
+the rate allows. That height is an extrapolation from the recorded time to a day: it knows nothing
+of what that time did not have, such as nightfall, rain or the headlights of a car. Calibrate once
+by day and for long, and again when the camera was moved.
+
+Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a running
+daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
+pub(crate) struct CalibrateArgs {
+    /// The configuration, TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Set one key over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
+    pub(crate) set: Vec<(String, String)>,
+    /// Where the model runs, over `encoder.device`
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<Device>,
+    /// How long: 90s, 10m, 2h
+    #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = parse_time, conflicts_with = "from")]
+    pub(crate) time: Duration,
+    /// A recording of one camera in place of the camera: a folder of pictures, with or without
+    /// frames.tsv, or a Motion-JPEG file
+    #[arg(long, value_name = "RECORDING")]
+    pub(crate) from: Option<PathBuf>,
+    /// Frames a second of a recording that does not say [default: 1]
+    #[arg(long, value_name = "FPS", requires = "from")]
+    pub(crate) fps: Option<f64>,
+    /// This camera alone; may be repeated [default: all that are enabled]
+    #[arg(long, value_name = "ID", value_parser = parse_id)]
+    pub(crate) camera: Vec<Id>,
+    /// How often a day the labels of a camera may be announced of nothing, all together
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_rate)]
+    pub(crate) false_alarms_a_day: f64,
+    /// The file to write, or to show [default: `calibration` of the configuration]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print what is calibrated, and do nothing
+    #[arg(long, conflicts_with_all = ["from", "time", "false_alarms_a_day"])]
+    pub(crate) show: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Where the model runs: auto (an NVIDIA GPU if there is one that this build can use), cpu,
     /// cuda, ort-cpu, ort-cuda or ort-tensorrt
@@ -135,6 +188,12 @@ pub(crate) struct ClassifyArgs {
     /// Heed nothing that was taught
     #[arg(long)]
     pub(crate) no_taught: bool,
+    /// Calibrations that `lookout calibrate` made: pictures of such a scene
+    #[arg(long, value_name = "FILE")]
+    pub(crate) calibration: Option<PathBuf>,
+    /// The camera of the calibrations that is meant, where there are several
+    #[arg(long, value_name = "ID", value_parser = parse_id, requires = "calibration")]
+    pub(crate) camera: Option<Id>,
     /// Label set, TOML, in place of --label and --negative
     #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "negative"])]
     pub(crate) labels: Option<PathBuf>,
@@ -513,6 +572,32 @@ pub(crate) struct CaptureWorkerArgs {
     /// Frames a second
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=240))]
     pub(crate) fps: u32,
+}
+
+/// `90s`, `10m` or `2h`: more than nothing, and at most seven days.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    const RULE: &str = "must be a time such as 90s, 10m or 2h, at most 168h";
+    let unit_s = match text.chars().last() {
+        Some('s') => 1.0,
+        Some('m') => 60.0,
+        Some('h') => 3600.0,
+        _ => return Err(RULE.to_owned()),
+    };
+    let number: f64 = text[..text.len() - 1].parse().map_err(|_| RULE.to_owned())?;
+    let seconds = number * unit_s;
+    match 0.0 < seconds && seconds <= 168.0 * 3600.0 {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err(RULE.to_owned()),
+    }
+}
+
+fn parse_id(text: &str) -> Result<Id, String> {
+    Id::new(text).map_err(|it| it.to_string())
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|it| (1e-3..=1e3).contains(it));
+    rate.ok_or_else(|| "must be a number from 0.001 to 1000".to_owned())
 }
 
 fn parse_key_value(text: &str) -> Result<(String, String), String> {

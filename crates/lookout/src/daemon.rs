@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
-use lookout_capture::{OpenOptions, WorkerCommand};
+use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
+use lookout_config::{Camera, Config};
 use lookout_core::{
     CameraStatus, CaptionSearch, Clock, Decider, Embedding, Id, LessonRecall, PortError, Publish,
     Recalled, Remember, Stop, stop_pair,
@@ -210,10 +211,6 @@ fn start_stages(
     let idle: Vec<Id> = disabled.into_iter().map(|it| it.settings.id).collect();
     let weighting = recipe.weighting();
 
-    let worker = WorkerCommand {
-        program: std::env::current_exe().context("cannot tell where this program is")?,
-        args: vec!["capture-worker".into()],
-    };
     // The gate looks at less than the image tower does.
     let limits = engine::limits(&engine.bundle);
     let (senders, receiver) = mailboxes(enabled.len());
@@ -240,25 +237,8 @@ fn start_stages(
             counters: Arc::clone(&counters),
             memory: memory.unwrap_or_default(),
         }));
-        let options = OpenOptions {
-            base: config.folder().to_path_buf(),
-            worker: worker.clone(),
-            stall_after: settings.stall_after,
-            limits,
-        };
-        let open_clock = Arc::clone(clock);
-        stages.push(CameraStage {
-            camera: settings.id,
-            open: Box::new(move || {
-                Ok(lookout_capture::open(&uri, &options, Arc::clone(&open_clock))?)
-            }),
-            min_interval: Duration::try_from_secs_f64(1.0 / settings.max_fps)
-                .unwrap_or(Duration::MAX),
-            backoff: Backoff::new(REOPEN_MIN, REOPEN_MAX),
-            counters,
-            publish: Arc::clone(publish),
-            clock: Arc::clone(clock),
-        });
+        let publish = Arc::clone(publish);
+        stages.push(camera_stage(&config, settings, uri, limits, counters, publish, clock)?);
     }
     let lessons = engine.lessons.map(|it| {
         let is_behind = Arc::clone(&health.lessons_are_behind);
@@ -290,6 +270,38 @@ fn start_stages(
             .context("cannot start a camera's stage")?;
     }
     Ok((all_counters, labels))
+}
+
+/// The stage that keeps a camera open.
+pub(crate) fn camera_stage(
+    config: &Config,
+    settings: Camera,
+    uri: CameraUri,
+    limits: PictureLimits,
+    counters: Arc<CameraCounters>,
+    publish: Arc<dyn Publish>,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<CameraStage> {
+    let worker = WorkerCommand {
+        program: std::env::current_exe().context("cannot tell where this program is")?,
+        args: vec!["capture-worker".into()],
+    };
+    let options = OpenOptions {
+        base: config.folder().to_path_buf(),
+        worker,
+        stall_after: settings.stall_after,
+        limits,
+    };
+    let open_clock = Arc::clone(clock);
+    Ok(CameraStage {
+        camera: settings.id,
+        open: Box::new(move || Ok(lookout_capture::open(&uri, &options, Arc::clone(&open_clock))?)),
+        min_interval: Duration::try_from_secs_f64(1.0 / settings.max_fps).unwrap_or(Duration::MAX),
+        backoff: Backoff::new(REOPEN_MIN, REOPEN_MAX),
+        counters,
+        publish,
+        clock: Arc::clone(clock),
+    })
 }
 
 /// What is not as it should be, told by the stages.

@@ -29,9 +29,12 @@ pub(crate) fn run(args: &DemoArgs) -> Result<(), Failure> {
     output::complain(&format!(
         "demo: broker on {host}:{port}; try: mosquitto_sub -h {host} -p {port} -t 'lookout/#' -v"
     ));
-    let flags =
-        [("mqtt.host", host.to_string()), ("mqtt.port", port.to_string()), ("state", "off".to_owned())]
-            .map(|(key, value)| (key.to_owned(), value));
+    let flags = [
+        ("mqtt.host", host.to_string()),
+        ("mqtt.port", port.to_string()),
+        ("state", "off".to_owned()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value));
     let plan = Plan::make(Config::load(&config, [], &flags)?, &Packs::here())?;
     let format = if args.json { Format::Json } else { Format::Text };
     let print_error = Arc::new(Mutex::new(None));

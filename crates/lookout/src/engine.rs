@@ -296,6 +296,11 @@ impl Recipe {
         })
     }
 
+    /// How its classifiers fuse.
+    pub(crate) fn weighting(&self) -> Weighting {
+        self.weighting
+    }
+
     /// With another way to choose captions; see [`Selection`].
     pub(crate) fn choosing(mut self, rerank: bool, dedupe: bool) -> Self {
         (self.selection.rerank, self.selection.dedupe) = (rerank, dedupe);

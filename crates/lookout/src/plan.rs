@@ -16,11 +16,11 @@ use lookout_index::Index;
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
+use crate::calibration::{Found, Uncalibrated};
 use crate::cli::ConfigArgs;
 use crate::engine::{self, Engine, EngineError, Recipe};
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::calibration::{Found, Uncalibrated};
 use crate::reload::{CameraLabels, InUse};
 use crate::{node, output};
 
@@ -196,8 +196,7 @@ impl Plan {
             if let Some((classes, rules)) =
                 classes_and_rules(&config, &engine.bundle, &settings, &mut faults)
             {
-                let calibrated =
-                    calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
+                let calibrated = calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
                 checked.push((settings, uri, classes, rules, calibrated));
             }
         }

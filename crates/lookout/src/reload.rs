@@ -14,7 +14,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::{Sender, bounded, select};
 use lookout_config::Config;
-use lookout_core::{Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Id, Stop};
+use lookout_core::{
+    Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Id, Stop,
+};
 use lookout_encoder::{Bundle, Runtime};
 use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
 use lookout_publish::Publisher;
@@ -79,13 +81,10 @@ impl Note {
 impl Reloader {
     /// For the daemon that is made of `plan`, whose configuration `args` name.
     pub(crate) fn new(args: &ConfigArgs, plan: &Plan) -> Self {
-        let labels = plan
-            .cameras
-            .iter()
-            .map(|it| {
-                let (classes, calibrated) = (Arc::clone(&it.classes), it.calibrated.clone());
-                (it.settings.id.clone(), InUse { classes, rules: it.rules, calibrated })
-            });
+        let labels = plan.cameras.iter().map(|it| {
+            let (classes, calibrated) = (Arc::clone(&it.classes), it.calibrated.clone());
+            (it.settings.id.clone(), InUse { classes, rules: it.rules, calibrated })
+        });
         let samples = plan.cameras.iter().map(|it| (it.settings.id.clone(), it.samples.clone()));
         Self {
             args: args.clone(),
@@ -165,13 +164,13 @@ impl Reloader {
             }
         }
         if !changed.is_empty() {
-            let classes = in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.classes))).collect();
+            let classes =
+                in_use.iter().map(|(id, it)| (id.clone(), Arc::clone(&it.classes))).collect();
             daemon
                 .publisher
                 .check_classes(&classes)
                 .map_err(|error| plan::info_fault(&config, &error))?;
-            let (tracks, samples) =
-                self.compile(&in_use, &changed, daemon.clock.monotonic())?;
+            let (tracks, samples) = self.compile(&in_use, &changed, daemon.clock.monotonic())?;
             swap(tracks, classes, daemon)?;
             self.in_use = in_use;
             self.samples.extend(samples);

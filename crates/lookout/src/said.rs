@@ -18,7 +18,9 @@ pub(crate) fn open(place: &StatePlace, node_id: &str) -> Option<(PathBuf, State)
         StatePlace::File(path) => path.clone(),
         StatePlace::Usual => {
             let Some(folder) = usual_folder() else {
-                tracing::info!("There is no folder for states: a restart announces anew what it sees.");
+                tracing::info!(
+                    "There is no folder for states: a restart announces anew what it sees."
+                );
                 return None;
             };
             folder.join(format!("{node_id}.state"))

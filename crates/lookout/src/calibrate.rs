@@ -1,0 +1,210 @@
+//! `lookout calibrate`: some minutes of each camera's scene become backgrounds and bounds.
+
+mod live;
+mod recorded;
+mod report;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow, bail};
+use lookout_core::{
+    Calibration, Calibrator, Classifier, Clock, Decider, Id, NoBound, Picture, Stamp,
+};
+use lookout_store::{Calibrations, CameraCalibration, StoreError};
+
+use crate::cli::{CalibrateArgs, ConfigArgs};
+use crate::clock::SystemClock;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::packs::Packs;
+use crate::plan::{self, Plan, PlannedCamera};
+use crate::{memory, output};
+
+/// One camera that is being calibrated.
+struct Subject {
+    camera: Id,
+    /// Judges as the daemon would without a calibration: what it accepts seems to be there.
+    decider: Decider,
+    classifier: Classifier,
+    calibrator: Calibrator,
+}
+
+pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
+    let CalibrateArgs { config, set, device, .. } = args;
+    let config = ConfigArgs { config: config.clone(), set: set.clone(), device: *device };
+    let mut config = plan::load(&config)?;
+    let path = args.output.clone().or_else(|| config.calibration.take()).ok_or_else(|| {
+        anyhow!(
+            "no file for the calibration: add `calibration = \"lookout.calibration\"` to {}, or name \
+             one with --output",
+            args.config.display()
+        )
+    })?;
+    if args.show {
+        return Ok(show(&path, &args.camera)?);
+    }
+    let kept = existing(&path)?;
+    Calibrations::try_write(&path).map_err(anyhow::Error::from)?;
+    // What is known already would be calibrated away, and what adapts has no background of its own.
+    config.calibration = None;
+    config.adaptation = None;
+    let Plan { config, mut engine, recipe, cameras, .. } = Plan::make(config, &Packs::here())?;
+    let cameras = choose(cameras, &args.camera, args.from.is_some())?;
+    let mut subjects = Vec::new();
+    for it in &cameras {
+        let background = it.background();
+        let (rules, classes) = (it.rules, Arc::clone(&it.classes));
+        subjects.push(Subject {
+            camera: it.settings.id.clone(),
+            calibrator: Calibrator::new(Arc::clone(&classes), rules.smoothing, rules.stale_after),
+            decider: Decider::new(rules, classes, std::time::Duration::ZERO)
+                .map_err(anyhow::Error::from)?
+                .on(&background),
+            classifier: recipe.classifier(it.embeddings.clone())?.on(background),
+        });
+    }
+    memory::steady();
+    match &args.from {
+        Some(from) => recorded::collect(&mut engine, &mut subjects[0], from, args.fps)?,
+        None => live::collect(&config, cameras, &mut engine, &mut subjects, args.time)?,
+    }
+    let space = engine.bundle.space().to_owned();
+    let cameras = match kept {
+        Some(it) if it.space == space => it.cameras,
+        Some(_) => {
+            output::complain("the file was of another model; what it said is dropped");
+            Default::default()
+        }
+        None => Default::default(),
+    };
+    finish(args.false_alarms_a_day, &path, &subjects, Calibrations { space, cameras })
+}
+
+/// The calibrations that are there; `None` where there are none yet.
+fn existing(path: &Path) -> anyhow::Result<Option<Calibrations>> {
+    match Calibrations::read(path) {
+        Ok(it) => Ok(Some(it)),
+        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(anyhow::Error::from(error))
+            .context("a new calibration goes into the file of the old ones; move that away"),
+    }
+}
+
+/// The cameras to calibrate: those named, else all that are enabled.
+fn choose(
+    mut cameras: Vec<PlannedCamera>,
+    named: &[Id],
+    is_recording: bool,
+) -> anyhow::Result<Vec<PlannedCamera>> {
+    for id in named {
+        let Some(camera) = cameras.iter().find(|it| it.settings.id == *id) else {
+            let known: Vec<&str> = cameras.iter().map(|it| it.settings.id.as_str()).collect();
+            bail!("--camera must be one of {}, got {id}", known.join(", "));
+        };
+        if !camera.settings.enabled && !is_recording {
+            bail!("camera {id} is switched off in the configuration");
+        }
+    }
+    cameras.retain(|it| match named {
+        [] => it.settings.enabled,
+        named => named.contains(&it.settings.id),
+    });
+    match cameras.len() {
+        0 => bail!("no camera is enabled"),
+        1 => {}
+        n if is_recording => {
+            bail!("a recording is of one camera, and {n} are enabled; say which with --camera ID")
+        }
+        _ => {}
+    }
+    Ok(cameras)
+}
+
+impl Subject {
+    /// Takes in one picture of the scene.
+    fn see(
+        &mut self,
+        engine: &mut Engine,
+        at: std::time::Duration,
+        picture: &Picture,
+    ) -> anyhow::Result<()> {
+        let image = engine.tower.encode(picture)?;
+        let candidates = engine.candidates(&image)?;
+        let recalled = engine.recalled(&image);
+        let evidence = self.classifier.classify(&image, candidates, recalled)?;
+        let accepted = self.decider.judge(evidence.observation()).accepted;
+        self.calibrator.add(at, &evidence, accepted);
+        Ok(())
+    }
+}
+
+/// Prints what was found, and writes it with what the file says of other cameras.
+fn finish(
+    false_alarms_a_day: f64,
+    path: &Path,
+    subjects: &[Subject],
+    mut all: Calibrations,
+) -> Result<(), Failure> {
+    let made = Stamp::now(&SystemClock::start() as &dyn Clock).wall;
+    let (mut n_good, mut n_bad) = (0, 0);
+    for Subject { camera, decider, calibrator, .. } in subjects {
+        let found = calibrator.finish(false_alarms_a_day).map_err(|it| it.to_string());
+        match found.and_then(|it| enough(&it).map(|()| it)) {
+            Ok(found) => {
+                n_good += 1;
+                let it = CameraCalibration::new(&found, decider.classes(), made);
+                report::print(camera, &it)?;
+                all.cameras.insert(camera.clone(), it);
+            }
+            Err(reason) => {
+                n_bad += 1;
+                output::complain(&format!("camera {camera} is not calibrated: {reason}"));
+            }
+        }
+    }
+    if 0 < n_good {
+        all.write(path).map_err(anyhow::Error::from)?;
+        output::line(format!("written to {}", path.display()))?;
+    }
+    if n_bad == 0 { Ok(()) } else { Err(Failure::Partial) }
+}
+
+/// Whether a camera's calibration is worth keeping: a scene that changes too slowly for the time that
+/// it was recorded would put no bounds in the place of good ones.
+fn enough(found: &Calibration) -> Result<(), String> {
+    let mut longest = None;
+    for class in &found.classes {
+        match class.why_no_bound {
+            Some(NoBound::TooFewBlocks { needed, .. }) => longest = longest.max(Some(needed)),
+            Some(_) => return Ok(()),
+            None if class.background.bound.is_some() => return Ok(()),
+            None => {}
+        }
+    }
+    match longest {
+        None => Ok(()),
+        Some(needed) => Err(format!(
+            "the scene changes too slowly for {}; calibrate for at least {}",
+            report::time(found.covered.as_secs_f64()),
+            report::time(needed.as_secs_f64())
+        )),
+    }
+}
+
+fn show(path: &Path, cameras: &[Id]) -> anyhow::Result<()> {
+    let all = Calibrations::read(path)?;
+    for id in cameras {
+        if !all.cameras.contains_key(id) {
+            bail!("{} has no camera {id}", path.display());
+        }
+    }
+    output::line(format!("{}, model space {}", path.display(), all.space))?;
+    for (id, it) in &all.cameras {
+        if cameras.is_empty() || cameras.contains(id) {
+            report::print(id, it)?;
+        }
+    }
+    Ok(())
+}
