@@ -4,8 +4,9 @@ use crate::adaptation::Adaptation;
 use crate::pooling::{Pooled, pool};
 use crate::taught::taught;
 use crate::{
-    AdaptationMode, Adapted, Background, Bank, Candidate, Distribution, DistributionError, Embedding,
-    Fuser, Means, Observation, Recalled, Retrieved, Selection, Taught, Weighting, Weights, choose,
+    AdaptationMode, Adapted, Background, Bank, Candidate, Distribution, DistributionError,
+    Embedding, Fuser, Means, Observation, Recalled, Retrieved, Selection, Taught, Weighting,
+    Weights, choose,
 };
 
 /// The factor that turns a cosine into a logit. Dimensionless, [`LogitScale::RULE`].

@@ -10,7 +10,9 @@ use lookout_core::{
     AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Device,
     Embedding, Picture, Reach, Recalled, Scales, Selection, Weighting,
 };
-use lookout_encoder::{Bundle, DecisionDefaults, EncoderError, Golden, ImageTower, Runtime, TextTower};
+use lookout_encoder::{
+    Bundle, DecisionDefaults, EncoderError, Golden, ImageTower, Runtime, TextTower,
+};
 use lookout_index::{Index, Lessons};
 
 use crate::packs::{Key, Packs};

@@ -122,7 +122,8 @@ fn pictures(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 fn look(engine: &mut Engine, path: &Path) -> anyhow::Result<Seen> {
     let picture = read_picture(path, &engine::limits(&engine.bundle))?;
     let image = engine.tower.encode(&picture).with_context(|| path.display().to_string())?;
-    let retrieved = choose(&image, engine.candidates(&image)?, Selection::best(engine.bundle.n_captions()));
+    let retrieved =
+        choose(&image, engine.candidates(&image)?, Selection::best(engine.bundle.n_captions()));
     let embeddings: Vec<Embedding> = retrieved.iter().map(|it| it.embedding.clone()).collect();
     let captions = Embedding::mean(&embeddings).context("the index has no captions for it")?;
     let mut support: HashMap<String, usize> = HashMap::new();

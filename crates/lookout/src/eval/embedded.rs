@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use lookout_core::{
-    Background, Candidate, Class, ClassEmbeddings, ClassKind, ClassSet, DEFAULT_TEMPLATE, Embedding,
-    Id, typical_distance,
+    Background, Candidate, Class, ClassEmbeddings, ClassKind, ClassSet, DEFAULT_TEMPLATE,
+    Embedding, Id, typical_distance,
 };
 use lookout_encoder::DecisionDefaults;
 use lookout_sources::EmbeddingSet;

@@ -230,34 +230,41 @@ impl Part {
         };
         let baseline = stream.runs.iter().find(|it| it.variant.name == BASELINE);
         let baseline = baseline.map(|it| hits(it, 1)).unwrap_or_default();
-        let figures = |run: &Run| {
-            let right = hits(run, 1);
-            let answers = scored.iter().map(|it| run.answers[*it].score);
-            let answers: Vec<(f64, bool)> = answers.zip(right.iter().copied()).collect();
-            let scores = |of: &[usize]| -> Vec<f64> {
-                of.iter().map(|it| run.answers[*it].label_score).collect()
+        let figures =
+            |run: &Run| {
+                let right = hits(run, 1);
+                let answers = scored.iter().map(|it| run.answers[*it].score);
+                let answers: Vec<(f64, bool)> = answers.zip(right.iter().copied()).collect();
+                let scores = |of: &[usize]| -> Vec<f64> {
+                    of.iter().map(|it| run.answers[*it].label_score).collect()
+                };
+                let is_baseline = run.variant.name == BASELINE;
+                let paired = Paired::compare(&baseline, &right, seed).filter(|_| !is_baseline);
+                Figures {
+                    variant: run.variant.name,
+                    top1: share(right.iter().copied()),
+                    top5: share(hits(run, TOP)).filter(|_| TOP < stream.n_classes),
+                    ece: calibration_error(&answers),
+                    auroc: auroc(&scores(&known), &scores(&unknown)),
+                    accepted_right: share(
+                        scored
+                            .iter()
+                            .zip(&right)
+                            .map(|(it, right)| run.answers[*it].accepted.is_some() && *right),
+                    ),
+                    accepted_wrong: share(
+                        scored
+                            .iter()
+                            .zip(&right)
+                            .map(|(it, right)| run.answers[*it].accepted.is_some() && !*right),
+                    ),
+                    accepted_unknown: share(unknown.iter().map(|it| {
+                        run.answers[*it].accepted.is_some_and(|it| it < stream.n_labels)
+                    })),
+                    change: paired.as_ref().map(Change::of),
+                    cpu_ms: ms(run.cpu, stream.seen.len()),
+                }
             };
-            let is_baseline = run.variant.name == BASELINE;
-            let paired = Paired::compare(&baseline, &right, seed).filter(|_| !is_baseline);
-            Figures {
-                variant: run.variant.name,
-                top1: share(right.iter().copied()),
-                top5: share(hits(run, TOP)).filter(|_| TOP < stream.n_classes),
-                ece: calibration_error(&answers),
-                auroc: auroc(&scores(&known), &scores(&unknown)),
-                accepted_right: share(scored.iter().zip(&right).map(|(it, right)| {
-                    run.answers[*it].accepted.is_some() && *right
-                })),
-                accepted_wrong: share(scored.iter().zip(&right).map(|(it, right)| {
-                    run.answers[*it].accepted.is_some() && !*right
-                })),
-                accepted_unknown: share(unknown.iter().map(|it| {
-                    run.answers[*it].accepted.is_some_and(|it| it < stream.n_labels)
-                })),
-                change: paired.as_ref().map(Change::of),
-                cpu_ms: ms(run.cpu, stream.seen.len()),
-            }
-        };
         let cosines = |of: &[usize]| -> Vec<f64> {
             let run = stream.runs.iter().find(|it| it.variant.name == BASELINE);
             run.map(|run| of.iter().map(|it| run.answers[*it].label_cosine).collect())
