@@ -15,6 +15,7 @@ mod hub;
 mod import;
 mod index;
 mod reload;
+mod replay;
 mod restart;
 mod sources;
 mod support;

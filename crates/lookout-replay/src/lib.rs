@@ -7,6 +7,8 @@
 mod figures;
 mod page;
 mod strip;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 pub use figures::{Figures, Judged, Shares, TrueChange};

@@ -16,15 +16,15 @@ Examples:
   lookout replay yard --config lookout.toml --compare decision.dwell_s=5 \\
       --compare 'decision.smoothing_s=0; decision.dwell_s=0; decision.cooldown_s=0'
 
-A recording is a folder of pictures, taken in the order of their names at --fps; a folder with a table
-frames.tsv, headed file, seconds and, where it is known, truth; or a Motion-JPEG file .mjpeg, as
-`ffmpeg -i clip.mp4 -r 2 -c:v mjpeg clip.mjpeg` makes one, and beside it clip.tsv, headed seconds and
-truth, each row holding until the next. A truth is the id, the name or an alias of a class, `none` where no
-label is right, or empty where nobody said.
+A recording is a folder of pictures, taken in the order of their names at --fps; a folder with a
+table frames.tsv, headed file, seconds and, where it is known, truth; or a Motion-JPEG file, as
+`ffmpeg -i clip.mp4 -r 2 -c:v mjpeg clip.mjpeg` makes one, and beside it clip.tsv, headed seconds
+and truth, each row holding until the next. A truth is the id, the name or an alias of a class,
+`none` where no label is right, or empty where nobody said.
 
-A frame is decided on by the labels and rules of one camera, as `run` would have: what comes sooner than
-its max_fps is left out, what was taught counts, nothing is published. A frame that cannot be read is
-reported and the rest goes on; the exit code is then 1.")]
+Each frame is decided on by the labels and rules of one camera, as `run` would have: what comes
+sooner than its max_fps is left out, what was taught counts, nothing is published. A frame that
+cannot be read is reported and the rest goes on; the exit code is then 1.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
