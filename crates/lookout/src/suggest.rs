@@ -153,18 +153,32 @@ fn suggestions(engine: &Engine, seen: &[Seen], count: usize) -> anyhow::Result<V
         }
     };
     let scores = scores(engine, seen, &words, &embeddings)?;
-    let mut ranked: Vec<(usize, f64)> = scores.into_iter().enumerate().collect();
-    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let mut suggestions = Vec::new();
-    let mut heads: HashSet<String> = HashSet::new();
-    for (idx, score) in ranked {
-        let word = &words[idx];
-        // One name for a thing: of "bear", "bears" and "brown bear" the best.
-        let head = word.rsplit(' ').next().unwrap_or(word);
-        if suggestions.len() == count || phrases::forms(head).iter().any(|it| heads.contains(it)) {
-            continue;
+    // "bear", "bears" and "brown bear" are one thing, called by the word that most captions have.
+    let mut things: Vec<(f64, usize)> = Vec::new();
+    let mut thing_of: HashMap<String, usize> = HashMap::new();
+    for (idx, (word, score)) in words.iter().zip(scores).enumerate() {
+        let forms = phrases::forms(word.rsplit(' ').next().unwrap_or(word));
+        match forms.iter().find_map(|it| thing_of.get(it)) {
+            Some(thing) => {
+                let (sum, name) = &mut things[*thing];
+                *sum += score;
+                let rank = |idx: usize| (support(&words[idx]), words[idx].len());
+                if rank(*name) < rank(idx) {
+                    *name = idx;
+                }
+            }
+            None => {
+                let thing = things.len();
+                thing_of.extend(forms.into_iter().map(|it| (it, thing)));
+                things.push((score, idx));
+            }
         }
-        heads.insert(head.to_owned());
+    }
+    things.sort_by(|a, b| b.0.total_cmp(&a.0));
+    things.truncate(count);
+    let mut suggestions = Vec::new();
+    for (score, idx) in things {
+        let word = &words[idx];
         let has = |it: &&Seen| it.support.contains_key(word);
         let examples = seen.iter().filter(has).flat_map(|it| &it.texts);
         let examples = examples.filter(|it| phrases::candidates(it).contains(word));

@@ -23,6 +23,9 @@ fn every_verb_has_examples() {
         &["index", "build"],
         &["index", "info"],
         &["index", "search"],
+        &["labels", "tune"],
+        &["labels", "show"],
+        &["suggest"],
         &["models", "verify"],
         &["models", "get"],
     ] {
