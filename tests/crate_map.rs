@@ -17,6 +17,7 @@ const ALL: &[&str] = &[
     "lookout-pipeline",
     "lookout-publish",
     "lookout-sources",
+    "lookout-store",
 ];
 
 /// Crate, and the crates that it may depend on outside its own tests.
@@ -33,6 +34,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-pipeline", CORE),
     ("lookout-publish", CORE),
     ("lookout-sources", CORE),
+    ("lookout-store", CORE),
     ("lookout", ALL),
     ("lookout-tests", ALL),
     ("xtask", ALL),
