@@ -64,6 +64,16 @@ pub(crate) fn load(
     let stop_grace = stop.some_seconds("grace_s").unwrap_or(Duration::from_secs(10));
     stop.finish();
     let cameras = cameras(&mut top, &words, decision);
+    if bank == BankPlace::Off {
+        for camera in cameras.iter().flatten().filter(|it| it.decision.familiarity.is_some()) {
+            let own = format!("cameras.{}.decision.familiarity", camera.id);
+            let walk = top.walk();
+            let key = if walk.places.contains_key(&own) { &own } else { "decision.familiarity" };
+            if !walk.faults.iter().any(|it| it.key == *key) {
+                walk.fault(key, "needs `background.bank`, such as \"everyday\"", None);
+            }
+        }
+    }
     top.finish();
 
     let places = walk.finish()?;

@@ -128,15 +128,20 @@ pub(crate) fn candidates(caption: &str) -> HashSet<String> {
     found
 }
 
-/// Each word of a caption with whether it stands there as a thing does: after an article or the like, and
-/// before an empty word or the end. "A small dog" has no small thing.
+/// Each word of a caption with whether it stands there as a thing does: after an article or the like, with one
+/// word between at most, and before an empty word or the end. "A small dog" has no small thing.
 pub(crate) fn things(caption: &str) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for run in runs(caption) {
         for (at, word) in run.iter().enumerate() {
-            let is_named =
-                at.checked_sub(1).is_some_and(|it| BEFORE_THINGS.contains(run[it].as_str()));
-            let ends = run.get(at + 1).is_none_or(|it| EMPTY.contains(it.as_str()));
+            let before = |n: usize| at.checked_sub(n).and_then(|it| run.get(it));
+            let is_before =
+                |n: usize| before(n).is_some_and(|it| BEFORE_THINGS.contains(it.as_str()));
+            // "A brown bear in" names a bear, "a man riding in" no riding.
+            let is_named = is_before(1) || (is_before(2) && !word.ends_with("ing"));
+            // "A black and white dog" names no black.
+            let ends_with = |it: &String| EMPTY.contains(it.as_str()) && it != "and" && it != "or";
+            let ends = run.get(at + 1).is_none_or(ends_with);
             found.push((word.clone(), is_named && ends));
         }
     }
@@ -194,5 +199,12 @@ mod tests {
         let is_thing = |word: &str| found.contains(&(word.to_owned(), true));
         assert!(is_thing("bike"));
         assert!(!is_thing("small") && !is_thing("riding"));
+        let found = things("a brown bear in black and white, a man riding on");
+        assert!(found.contains(&("bear".to_owned(), true)));
+        assert!(
+            ["brown", "black", "riding"]
+                .iter()
+                .all(|it| found.contains(&((*it).to_owned(), false)))
+        );
     }
 }

@@ -132,7 +132,8 @@ fn the_examples_hold() {
 /// Every key either waits for the next start or may change while cameras run.
 #[test]
 fn every_key_is_told_for_restart_or_belongs_to_labels_and_decision() {
-    const BASE: [(&str, &str); 5] = [
+    const BASE: [(&str, &str); 6] = [
+        ("background.bank", "\"everyday\""),
         ("mqtt.port", "1"),
         ("mqtt.user", "\"u\""),
         ("mqtt.tls", "true"),

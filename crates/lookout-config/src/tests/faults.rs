@@ -89,6 +89,12 @@ fn each_rule_by_itself() {
         ("calibration", "\" \"", "must be a path, got \" \""),
         ("state", "false", "must be a path or \"off\", got false"),
         ("decision.sigmas", "0", "must be a number greater than 0 and at most 1000, got 0"),
+        ("decision.familiarity", "0.1", "needs `background.bank`, such as \"everyday\""),
+        (
+            "cameras.front.decision.familiarity",
+            "0.1",
+            "needs `background.bank`, such as \"everyday\"",
+        ),
         ("decision.familiarity", "2", "must be a number greater than 0 and at most 1, got 2"),
         ("labels", "[1]", "must be a list of texts, got a list of 1"),
         ("labels", "\"a, b\"", "must be a list of texts, got \"a, b\""),
