@@ -53,6 +53,8 @@ fn each_line_holds_the_whole_evidence() {
             "reason",
             "label",
             "margin",
+            "sigma",
+            "familiarity",
             "scores",
             "image",
             "captions",
@@ -89,7 +91,10 @@ fn each_line_holds_the_whole_evidence() {
             "none" => assert!(line["label"].is_null() && top(&line["scores"]) == "an_empty_street"),
             "unknown" => {
                 assert!(line["label"].is_null());
-                assert!(["low_score", "low_margin"].contains(&line["reason"].as_str().unwrap()));
+                assert!(
+                    ["low_score", "low_margin", "background"]
+                        .contains(&line["reason"].as_str().unwrap())
+                );
             }
             other => panic!("{other}"),
         }

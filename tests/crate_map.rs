@@ -11,11 +11,13 @@ const ALL: &[&str] = &[
     "lookout-config",
     "lookout-core",
     "lookout-encoder",
+    "lookout-eval",
     "lookout-hub",
     "lookout-index",
     "lookout-pipeline",
     "lookout-publish",
     "lookout-sources",
+    "lookout-store",
 ];
 
 /// Crate, and the crates that it may depend on outside its own tests.
@@ -25,12 +27,14 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-capture", CORE),
     ("lookout-config", CORE),
     ("lookout-encoder", &["lookout-core", "lookout-kernels"]),
+    ("lookout-eval", CORE),
     ("lookout-hub", &[]),
     ("lookout-index", CORE),
     ("lookout-kernels", &[]),
     ("lookout-pipeline", CORE),
     ("lookout-publish", CORE),
     ("lookout-sources", CORE),
+    ("lookout-store", CORE),
     ("lookout", ALL),
     ("lookout-tests", ALL),
     ("xtask", ALL),

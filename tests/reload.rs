@@ -205,7 +205,7 @@ fn a_fault_changes_nothing_and_is_told_until_it_is_mended() {
             break;
         }
     }
-    hang_up(&daemon, &log, "Reloaded: no label and no rule of decision has changed.");
+    hang_up(&daemon, &log, "Reloaded: no label, rule of decision or calibration has changed.");
     daemon.signal("-TERM");
     assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
 }

@@ -26,7 +26,9 @@ use std::time::Duration;
 use lookout_core::{Clock, FrameSource};
 
 pub use error::CaptureError;
-pub use picture::{PictureFileError, PictureLimits, decode_picture, read_picture};
+pub use picture::{
+    PictureFileError, PictureLimits, ThumbnailError, decode_picture, read_picture, thumbnail,
+};
 pub use recording::{RecordedFrame, Recording, RecordingError, Truth};
 pub use uri::{CameraUri, CameraUriError, SCHEMES};
 pub use worker::{FrameSize, InvalidWorkerArg, StreamFormat, WorkerArgs, WorkerError, run_worker};

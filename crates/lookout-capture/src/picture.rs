@@ -5,8 +5,11 @@ use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use image::codecs::jpeg::JpegEncoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Rgb, RgbImage,
+};
 use libjpeg_turbo_rs::{
     DecodeLimits, DecodeWarning, Decoder, FrameHeader, PixelFormat, ScalingFactor,
 };
@@ -180,6 +183,41 @@ pub fn decode_picture(
     })?;
     Picture::new(rgb.width(), rgb.height(), rgb.into_raw())
         .map_err(|source| PictureFileError::NoPixels { name: name.to_owned(), source })
+}
+
+/// A small JPEG of `picture`, its longer side at most `max_px`, for people to look at.
+pub fn thumbnail(picture: &Picture, max_px: u32) -> Result<Vec<u8>, ThumbnailError> {
+    const QUALITY: u8 = 70;
+    let (width, height) = (picture.width_px(), picture.height_px());
+    let full: ImageBuffer<Rgb<u8>, &[u8]> = ImageBuffer::from_raw(width, height, picture.rgb())
+        .ok_or(ThumbnailError::Size { width_px: width, height_px: height })?;
+    let longer = width.max(height).max(1);
+    let scaled = |side: u32| {
+        let side = u64::from(side) * u64::from(max_px.min(longer)) / u64::from(longer);
+        u32::try_from(side).unwrap_or(max_px).max(1)
+    };
+    let small = image::imageops::thumbnail(&full, scaled(width), scaled(height));
+    let mut bytes = Vec::new();
+    JpegEncoder::new_with_quality(&mut bytes, QUALITY)
+        .encode_image(&small)
+        .map_err(ThumbnailError::Encode)?;
+    Ok(bytes)
+}
+
+/// A picture cannot be made small.
+#[derive(Debug, thiserror::Error)]
+pub enum ThumbnailError {
+    /// It has more pixels than can be addressed.
+    #[error("a picture of {width_px}x{height_px} px is too large to be made small")]
+    Size {
+        /// Its width.
+        width_px: u32,
+        /// Its height.
+        height_px: u32,
+    },
+    /// The encoder refuses it.
+    #[error("a small picture cannot be encoded")]
+    Encode(#[source] image::ImageError),
 }
 
 enum Failure {

@@ -99,6 +99,9 @@ impl Track {
         let Some(old) = Decider::remembering(self.decider.rules(), &memory, at) else {
             return Vec::new();
         };
+        if let Some(otherwise) = &mut self.otherwise {
+            otherwise.clone_from(&old);
+        }
         let new = std::mem::replace(&mut self.decider, old);
         self.hand_over(at, new)
     }

@@ -149,6 +149,17 @@ pub enum SourceError {
         got: String,
     },
 
+    /// A file of what an evaluation is made on is not as it must be.
+    #[error("{path}{}: {problem}", line.map(|it| format!(", line {it}")).unwrap_or_default())]
+    Set {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, where one is to blame.
+        line: Option<usize>,
+        /// The rule and what was found.
+        problem: String,
+    },
+
     /// A JSON file is not COCO captions.
     #[error(
         "{path}: {problem}; it must be one object with the lists `images` and `annotations`, as COCO's captions_*.json"
@@ -228,6 +239,7 @@ impl SourceError {
             | Self::Dimension { .. }
             | Self::Heading { .. }
             | Self::Coco { .. }
+            | Self::Set { .. }
             | Self::PositionText { .. }
             | Self::Position { .. }
             | Self::Language { .. }

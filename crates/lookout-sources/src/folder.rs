@@ -29,21 +29,9 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Lists `folder` and the folders in it. Hidden files, and links to folders, are passed over.
+    /// Lists `folder` and the folders in it.
     pub(crate) fn open(folder: &Path) -> Result<Self, SourceError> {
-        if !fs::metadata(folder)
-            .map_err(|source| SourceError::Read { path: folder.to_path_buf(), source })?
-            .is_dir()
-        {
-            return Err(SourceError::WrongKind { path: folder.to_path_buf(), expected: "folder" });
-        }
-        let mut pictures = Vec::new();
-        list(folder, Path::new(""), 0, &mut pictures)?;
-        if pictures.is_empty() {
-            let expected = "picture; names must end in .bmp, .gif, .jpeg, .jpg, .png or .webp";
-            return Err(SourceError::Nothing { path: folder.to_path_buf(), expected });
-        }
-        pictures.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+        let pictures = pictures(folder)?;
         let (rows, n_rows) = (VecDeque::new(), 0);
         Ok(Self { folder: folder.to_path_buf(), pictures, next: 0, rows, n_rows })
     }
@@ -120,6 +108,25 @@ impl Reader for Folder {
         };
         Box::new(self.pictures.iter().flat_map(files))
     }
+}
+
+/// The pictures in `folder` and the folders in it, relative to it, by the bytes of their paths; at least
+/// one. Hidden files, and links to folders, are passed over.
+pub(crate) fn pictures(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    if !fs::metadata(folder)
+        .map_err(|source| SourceError::Read { path: folder.to_path_buf(), source })?
+        .is_dir()
+    {
+        return Err(SourceError::WrongKind { path: folder.to_path_buf(), expected: "folder" });
+    }
+    let mut pictures = Vec::new();
+    list(folder, Path::new(""), 0, &mut pictures)?;
+    if pictures.is_empty() {
+        let expected = "picture; names must end in .bmp, .gif, .jpeg, .jpg, .png or .webp";
+        return Err(SourceError::Nothing { path: folder.to_path_buf(), expected });
+    }
+    pictures.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+    Ok(pictures)
 }
 
 fn list(

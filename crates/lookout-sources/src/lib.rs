@@ -9,6 +9,9 @@
 //! Every row has a [`Position`]. The order is fixed by names and numbers alone, so a build that was
 //! killed goes on at the position that it wrote down ([`Source::resume`]).
 //!
+//! What an evaluation is made on stands apart and is read whole: [`LabelledPicture`] and
+//! [`EmbeddingSet`].
+//!
 //! Memory: one row at a time, and what the kinds say of themselves ([`Spec`]). Files are outside
 //! bytes: whatever they hold, the answer is an error or a counted row.
 
@@ -17,6 +20,7 @@
 
 mod caption;
 mod coco;
+mod embedding_set;
 mod embeddings;
 mod entry;
 mod error;
@@ -26,10 +30,12 @@ mod folder;
 mod footer;
 mod json;
 mod kind;
+mod labelled;
 mod npy;
 mod page_header;
 mod parquet;
 mod source;
+mod table;
 mod tally;
 mod tar;
 #[cfg(test)]
@@ -38,10 +44,12 @@ mod tsv;
 mod webdataset;
 mod words;
 
+pub use embedding_set::{EmbeddingSet, ImageTruth};
 pub use entry::{BadRow, Content, Entry, Fault, Picture, Position, Row};
 pub use error::SourceError;
 pub use filter::{FilterOptions, Filters, MAX_REMEMBERED, Refusal, Unsure};
 pub use kind::Kind;
+pub use labelled::LabelledPicture;
 pub use source::{Gives, Progress, Source, Spec, Unit};
 pub use tally::Tally;
 pub use words::WordList;

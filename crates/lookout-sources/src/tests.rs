@@ -2,6 +2,7 @@
 //! damaged at every byte.
 
 mod damage;
+mod evaluation;
 mod reading;
 mod refused;
 mod table;

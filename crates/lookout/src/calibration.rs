@@ -85,6 +85,9 @@ impl Found {
     ) -> Background {
         let unknown = || Background::unknown(classes.classes().len());
         let Self::File(path, calibrations) = self else { return unknown() };
+        // Nobody misses anything of a camera that is switched off.
+        let mut nowhere = Uncalibrated::default();
+        let uncalibrated = if camera.enabled { uncalibrated } else { &mut nowhere };
         let id = &camera.id;
         let Some(it) = calibrations.cameras.get(id) else {
             uncalibrated.rest.push(format!("{} has no camera {id}", path.display()));

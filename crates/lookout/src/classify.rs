@@ -69,7 +69,7 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
         }
         None => samples,
     };
-    let rules = engine::single_picture_rules(&engine.bundle);
+    let rules = engine::single_picture_rules(engine.bundle.decision());
     let decider = Decider::new(rules, Arc::clone(&classes), Duration::ZERO)
         .map_err(|error| Failure::Config(vec![error.to_string()]))?
         .on(&background);

@@ -8,6 +8,9 @@ use lookout_capture::{FrameSize, StreamFormat};
 use lookout_core::{Device, Id};
 use lookout_sources::Kind;
 
+use crate::eval::EvalArgs;
+use crate::replay::ReplayArgs;
+
 /// Says in your own words what a camera sees. No cloud, no GPU, nothing to train.
 #[derive(Debug, Parser)]
 #[command(
@@ -43,6 +46,10 @@ pub(crate) enum Verb {
     Classify(ClassifyArgs),
     /// Teach by example: say what a picture shows, list what was taught, undo it
     Teach(TeachArgs),
+    /// Measure how good labels are, on pictures or embeddings whose classes are known
+    Eval(EvalArgs),
+    /// What would have happened: decide on a recording, and hold it against the truth
+    Replay(ReplayArgs),
     /// Print the embeddings of pictures or texts
     Embed(EmbedArgs),
     /// Build, inspect and search caption indexes
@@ -684,12 +691,12 @@ fn parse_id(text: &str) -> Result<Id, String> {
     Id::new(text).map_err(|it| it.to_string())
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|it| (1e-3..=1e3).contains(it));
     rate.ok_or_else(|| "must be a number from 0.001 to 1000".to_owned())
 }
 
-fn parse_key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn parse_key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE, such as mqtt.port=1883".to_owned()),

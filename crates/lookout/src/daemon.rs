@@ -10,13 +10,13 @@ use crossbeam_channel::Sender;
 use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
 use lookout_config::{Camera, Config};
 use lookout_core::{
-    CameraStatus, CaptionSearch, Clock, Decider, Embedding, Id, LessonRecall, PortError, Publish,
-    Recalled, Remember, Stop, stop_pair,
+    CameraStatus, CaptionSearch, Clock, Embedding, Id, LessonRecall, PortError, Publish, Recalled,
+    Remember, Stop, stop_pair,
 };
 use lookout_index::{Index, Lessons};
 use lookout_pipeline::{
-    Backoff, Busy, CameraCounters, CameraStage, Event, GateRules, InferStage, LabelSender, Report,
-    Supervisor, Track, TrackSettings, mailboxes,
+    Backoff, Busy, CameraCounters, CameraStage, Event, InferStage, LabelSender, Report, Supervisor,
+    mailboxes,
 };
 use lookout_publish::{LinkSnapshot, Publisher};
 use lookout_store::StateFile;
@@ -219,24 +219,20 @@ fn start_stages(
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
     for camera in enabled {
-        let background = camera.background();
-        let PlannedCamera { settings, uri, classes, embeddings, rules, bank, .. } = camera;
-        let memory = state.as_ref().map(|it| it.1.camera(&settings.id, &classes, weighting));
+        let memory =
+            state.as_ref().map(|it| it.1.camera(&camera.settings.id, &camera.classes, weighting));
+        let memory = memory.unwrap_or_default();
         let counters = Arc::new(CameraCounters::default());
+        tracks.push(camera.track(
+            &config,
+            &recipe,
+            mqtt.heartbeat,
+            clock.monotonic(),
+            &counters,
+            memory,
+        )?);
+        let PlannedCamera { settings, uri, .. } = camera;
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
-        tracks.push(Track::new(TrackSettings {
-            camera: settings.id.clone(),
-            decider: Decider::new(rules, classes, clock.monotonic())?.on(&background),
-            classifier: recipe.classifier(embeddings)?.on(background).against(bank),
-            gate: GateRules {
-                luma_change: config.gate.luma_change,
-                interval: config.gate.interval,
-            },
-            max_age: settings.max_age,
-            heartbeat: mqtt.heartbeat,
-            counters: Arc::clone(&counters),
-            memory: memory.unwrap_or_default(),
-        }));
         let publish = Arc::clone(publish);
         stages.push(camera_stage(&config, settings, uri, limits, counters, publish, clock)?);
     }
@@ -294,9 +290,9 @@ pub(crate) fn camera_stage(
     };
     let open_clock = Arc::clone(clock);
     Ok(CameraStage {
+        min_interval: plan::min_interval(&settings),
         camera: settings.id,
         open: Box::new(move || Ok(lookout_capture::open(&uri, &options, Arc::clone(&open_clock))?)),
-        min_interval: Duration::try_from_secs_f64(1.0 / settings.max_fps).unwrap_or(Duration::MAX),
         backoff: Backoff::new(REOPEN_MIN, REOPEN_MAX),
         counters,
         publish,

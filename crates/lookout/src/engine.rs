@@ -10,7 +10,9 @@ use lookout_core::{
     AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Device,
     Embedding, Picture, Reach, Recalled, Scales, Selection, Weighting,
 };
-use lookout_encoder::{Bundle, EncoderError, Golden, ImageTower, Runtime, TextTower};
+use lookout_encoder::{
+    Bundle, DecisionDefaults, EncoderError, Golden, ImageTower, Runtime, TextTower,
+};
 use lookout_index::{Index, Lessons};
 
 use crate::index;
@@ -322,13 +324,19 @@ impl Recipe {
     /// With classifiers that adapt to their stream. Errs where the model has too few sample pictures to
     /// tell how far apart pictures lie.
     pub(crate) fn adapting(self, mode: AdaptationMode) -> anyhow::Result<Self> {
-        let distance = lookout_core::typical_distance(&self.samples).with_context(|| {
+        let distance = self.typical_distance().with_context(|| {
             let n = self.samples.len();
             format!(
                 "the model has {n} sample pictures; to adapt it must have 2 of different scenes"
             )
         })?;
         Ok(Self { adaptation: Some((mode, distance)), ..self })
+    }
+
+    /// How far apart pictures of different things lie, by the model's samples; `None` where it has too
+    /// few of them.
+    pub(crate) fn typical_distance(&self) -> Option<f64> {
+        lookout_core::typical_distance(&self.samples)
     }
 
     /// What can be said of any scene's background, by the model's sample pictures; nothing where it has
@@ -362,9 +370,8 @@ pub(crate) fn limits(bundle: &Bundle) -> PictureLimits {
     PictureLimits { enough_px: Some(bundle.image_rule().enough_px()), ..PictureLimits::default() }
 }
 
-/// Rules for judging single pictures: the bundle's thresholds, no memory.
-pub(crate) fn single_picture_rules(bundle: &Bundle) -> lookout_core::DecisionRules {
-    let decision = bundle.decision();
+/// Rules for judging single pictures: a bundle's thresholds, no memory.
+pub(crate) fn single_picture_rules(decision: DecisionDefaults) -> lookout_core::DecisionRules {
     lookout_core::DecisionRules {
         enter: decision.enter,
         margin: decision.margin,

@@ -12,6 +12,7 @@ mod daemon;
 mod demo;
 mod embed;
 mod engine;
+mod eval;
 mod failure;
 mod get;
 mod import;
@@ -25,6 +26,7 @@ mod packs;
 mod phrases;
 mod plan;
 mod reload;
+mod replay;
 mod said;
 mod service;
 mod suggest;
@@ -85,6 +87,8 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Calibrate(args) => calibrate::run(args),
         Verb::Classify(args) => classify::run(args),
         Verb::Teach(args) => teach::run(args),
+        Verb::Replay(args) => replay::run(args),
+        Verb::Eval(args) => eval::run(args),
         Verb::Embed(args) => embed::run(args),
         Verb::Index(IndexVerb::Build(args)) => index::build(args),
         Verb::Index(IndexVerb::Info(args)) => index::info(args),

@@ -10,10 +10,11 @@ use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding,
-    Id, InvalidRules,
+    Id, InvalidRules, Means, Memory,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
+use lookout_pipeline::{CameraCounters, GateRules, Track, TrackSettings};
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 
@@ -61,6 +62,45 @@ impl PlannedCamera {
     pub(crate) fn background(&self) -> Background {
         self.calibrated.clone().or(&self.samples)
     }
+
+    /// What decides about it from `now` on, after what it said before.
+    pub(crate) fn track(
+        &self,
+        config: &Config,
+        recipe: &Recipe,
+        heartbeat: Duration,
+        now: Duration,
+        counters: &Arc<CameraCounters>,
+        memory: (Memory, Option<Means>),
+    ) -> anyhow::Result<Track> {
+        let background = self.background();
+        Ok(Track::new(TrackSettings {
+            camera: self.settings.id.clone(),
+            decider: Decider::new(self.rules, Arc::clone(&self.classes), now)?.on(&background),
+            classifier: recipe
+                .classifier(self.embeddings.clone())?
+                .on(background)
+                .against(self.bank.clone()),
+            gate: GateRules {
+                luma_change: config.gate.luma_change,
+                interval: config.gate.interval,
+            },
+            max_age: self.settings.max_age,
+            heartbeat,
+            counters: Arc::clone(counters),
+            memory,
+        }))
+    }
+
+    /// Least time between two frames.
+    pub(crate) fn min_interval(&self) -> Duration {
+        min_interval(&self.settings)
+    }
+}
+
+/// Least time between two frames of a camera.
+pub(crate) fn min_interval(camera: &Camera) -> Duration {
+    Duration::try_from_secs_f64(1.0 / camera.max_fps).unwrap_or(Duration::MAX)
 }
 
 pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
@@ -134,105 +174,12 @@ impl Plan {
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
-        let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
-        // Without its device the model is still checked, on the CPU.
-        let runtime = engine::open(config.encoder.device).unwrap_or_else(|error| {
-            let rule = format!("cannot be used: {:#}", anyhow!(error));
-            faults.push(config.fault("encoder.device", rule, None));
-            Runtime::cpu()
-        });
-        let taught = engine::taught_path(config.taught.as_deref(), config.index.as_deref());
-        let engine = Engine::load(
-            &runtime,
-            &config.model,
-            config.index.as_deref(),
-            n_candidates,
-            taught.as_deref(),
-        )
-        .map_err(|error| {
-            let mut fault = |key: &str, error: anyhow::Error| {
-                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
-            };
-            match error {
-                EngineError::Index(error) => fault("index", error),
-                EngineError::Taught(error) => fault("taught", error),
-                EngineError::Model(error) => {
-                    fault("model", error);
-                    if let Some(Err(error)) = config.index.as_deref().map(Index::open) {
-                        fault("index", error.into());
-                    }
-                }
-            }
-        });
-        let (Some(uris), Some(mqtt), Ok(engine)) = (uris, mqtt, engine) else {
+        let engine = load_engine(&config, &mut faults);
+        let (Some(uris), Some(mqtt), Some(engine)) = (uris, mqtt, engine) else {
             return Err(Failure::faults(&faults));
         };
-        let n_captions = config.fusion.captions.unwrap_or_else(|| engine.bundle.n_captions());
-        if engine.n_candidates < n_captions {
-            let rule = format!("must be at least the captions kept ({n_captions})");
-            let got = Some(engine.n_candidates.to_string());
-            faults.push(config.fault("fusion.candidates", rule, got));
-        }
-        if let Some(index) = &engine.index
-            && index.info().n_entries < 10 * n_captions
-        {
-            tracing::warn!(
-                captions = index.info().n_entries,
-                "The caption index is small: of each frame's {n_captions} captions most have \
-                 nothing to do with it, and they count all the same."
-            );
-        }
-        let recipe = engine
-            .recipe(config.fusion.weighting, config.fusion.captions)?
-            .choosing(config.fusion.rerank, config.fusion.dedupe);
-        let recipe = match config.adaptation.map(|mode| recipe.clone().adapting(mode)) {
-            None => recipe,
-            Some(Ok(it)) => it,
-            Some(Err(error)) => {
-                faults.push(config.fault("adaptation", format!("cannot be used: {error:#}"), None));
-                recipe
-            }
-        };
-        let mut uncalibrated = Uncalibrated::default();
-        let calibrations = calibrations(&config, &engine.bundle, &mut uncalibrated, &mut faults);
-        let mut checked = Vec::new();
-        for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
-            if let Some((classes, rules)) =
-                classes_and_rules(&config, &engine.bundle, &settings, &mut faults)
-            {
-                let calibrated = calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
-                checked.push((settings, uri, classes, rules, calibrated));
-            }
-        }
-        let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
-            faults.push(bank_fault(&config, &error));
-            None
-        });
-        if !faults.is_empty() {
-            return Err(Failure::faults(&faults));
-        }
-        let mut sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
-        sets.extend(&words);
-        let mut compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
-        let words =
-            words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
-        let mut cameras = Vec::new();
-        for (checked, embeddings) in checked.into_iter().zip(compiled) {
-            let (settings, uri, classes, rules, calibrated) = checked;
-            let samples = recipe.background(&embeddings);
-            let bank = bank::apart(&words, &classes, &embeddings)
-                .map_err(|error| Failure::faults(&[bank_fault(&config, &error)]))?;
-            cameras.push(PlannedCamera {
-                settings,
-                uri,
-                classes,
-                embeddings,
-                rules,
-                bank,
-                calibrated,
-                samples,
-            });
-        }
+        let Watched { recipe, cameras, uncalibrated, words } =
+            planned(&config, &engine, uris, faults, packs)?;
         let plan = Self { cameras, config, engine, recipe, uncalibrated, mqtt, words };
         if let Err(error) = Publisher::check_info(&plan.mqtt, &plan.node_info(), &plan.classes()) {
             return Err(info_fault(&plan.config, &error));
@@ -263,6 +210,148 @@ impl Plan {
                 },
             ),
         }
+    }
+}
+
+/// Model and index of a configuration; `None` when a fault was reported.
+fn load_engine(config: &Config, faults: &mut Vec<Fault>) -> Option<Engine> {
+    let n_candidates = config.fusion.candidates.or(config.fusion.captions.map(|it| it * 8));
+    // Without its device the model is still checked, on the CPU.
+    let runtime = engine::open(config.encoder.device).unwrap_or_else(|error| {
+        let rule = format!("cannot be used: {:#}", anyhow!(error));
+        faults.push(config.fault("encoder.device", rule, None));
+        Runtime::cpu()
+    });
+    let taught = engine::taught_path(config.taught.as_deref(), config.index.as_deref());
+    Engine::load(&runtime, &config.model, config.index.as_deref(), n_candidates, taught.as_deref())
+        .map_err(|error| {
+            let mut fault = |key: &str, error: anyhow::Error| {
+                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
+            };
+            match error {
+                EngineError::Index(error) => fault("index", error),
+                EngineError::Taught(error) => fault("taught", error),
+                EngineError::Model(error) => {
+                    fault("model", error);
+                    if let Some(Err(error)) = config.index.as_deref().map(Index::open) {
+                        fault("index", error.into());
+                    }
+                }
+            }
+        })
+        .ok()
+}
+
+/// The cameras of a configuration, and what they have in common.
+pub(crate) struct Watched {
+    /// How the cameras' classifiers are made.
+    pub(crate) recipe: Recipe,
+    pub(crate) cameras: Vec<PlannedCamera>,
+    /// What is not calibrated though a calibration is configured.
+    pub(crate) uncalibrated: Uncalibrated,
+    /// The words of the background bank; empty without one.
+    pub(crate) words: Vec<Embedding>,
+}
+
+/// The cameras of a configuration, ready to be watched with `engine`. `faults` are those known already.
+fn planned(
+    config: &Config,
+    engine: &Engine,
+    uris: Vec<CameraUri>,
+    mut faults: Vec<Fault>,
+    packs: &Packs,
+) -> Result<Watched, Failure> {
+    let n_captions = config.fusion.captions.unwrap_or_else(|| engine.bundle.n_captions());
+    if engine.n_candidates < n_captions {
+        let rule = format!("must be at least the captions kept ({n_captions})");
+        let got = Some(engine.n_candidates.to_string());
+        faults.push(config.fault("fusion.candidates", rule, got));
+    }
+    if let Some(index) = &engine.index
+        && index.info().n_entries < 10 * n_captions
+    {
+        tracing::warn!(
+            captions = index.info().n_entries,
+            "The caption index is small: of each frame's {n_captions} captions most have \
+             nothing to do with it, and they count all the same."
+        );
+    }
+    let recipe = engine
+        .recipe(config.fusion.weighting, config.fusion.captions)?
+        .choosing(config.fusion.rerank, config.fusion.dedupe);
+    let recipe = match config.adaptation.map(|mode| recipe.clone().adapting(mode)) {
+        None => recipe,
+        Some(Ok(it)) => it,
+        Some(Err(error)) => {
+            faults.push(config.fault("adaptation", format!("cannot be used: {error:#}"), None));
+            recipe
+        }
+    };
+    let mut uncalibrated = Uncalibrated::default();
+    let calibrations = calibrations(config, &engine.bundle, &mut uncalibrated, &mut faults);
+    let mut checked = Vec::new();
+    for (settings, uri) in config.cameras.iter().cloned().zip(uris) {
+        if let Some((classes, rules)) =
+            classes_and_rules(config, &engine.bundle, &settings, &mut faults)
+        {
+            let calibrated = calibrations.of(&settings, &classes, &rules, &mut uncalibrated);
+            checked.push((settings, uri, classes, rules, calibrated));
+        }
+    }
+    let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
+        faults.push(bank_fault(config, &error));
+        None
+    });
+    if !faults.is_empty() {
+        return Err(Failure::faults(&faults));
+    }
+    let mut sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
+    sets.extend(&words);
+    let mut compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
+    let words =
+        words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
+    let mut cameras = Vec::new();
+    for (checked, embeddings) in checked.into_iter().zip(compiled) {
+        let (settings, uri, classes, rules, calibrated) = checked;
+        let samples = recipe.background(&embeddings);
+        let bank = bank::apart(&words, &classes, &embeddings)
+            .map_err(|error| Failure::faults(&[bank_fault(config, &error)]))?;
+        cameras.push(PlannedCamera {
+            settings,
+            uri,
+            classes,
+            embeddings,
+            rules,
+            bank,
+            calibrated,
+            samples,
+        });
+    }
+    Ok(Watched { recipe, cameras, uncalibrated, words })
+}
+
+/// Model, index and cameras of a configuration whose broker is of no interest.
+pub(crate) fn offline(config: &Config, packs: &Packs) -> Result<(Engine, Watched), Failure> {
+    let mut faults = Vec::new();
+    let uris = camera_uris(config, &mut faults);
+    let engine = load_engine(config, &mut faults);
+    let (Some(uris), Some(engine)) = (uris, engine) else {
+        return Err(Failure::faults(&faults));
+    };
+    let watched = planned(config, &engine, uris, faults, packs)?;
+    Ok((engine, watched))
+}
+
+/// The cameras of a configuration that is like the one of `engine` in model and index.
+pub(crate) fn cameras_with(
+    config: &Config,
+    engine: &Engine,
+    packs: &Packs,
+) -> Result<Watched, Failure> {
+    let mut faults = Vec::new();
+    match camera_uris(config, &mut faults) {
+        Some(uris) => planned(config, engine, uris, faults, packs),
+        None => Err(Failure::faults(&faults)),
     }
 }
 

@@ -73,6 +73,32 @@ pub(crate) fn fusion(root: &Path, args: &FusionArgs) -> anyhow::Result<()> {
     run("the comparison", &mut command)
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct StreamArgs {
+    /// Table of scenes, with the columns file and truth [default: scenes of the starter's pictures]
+    #[arg(long, value_name = "TSV")]
+    scenes: Option<PathBuf>,
+    /// Folder of the bundle [default: the starter]
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
+}
+
+/// Makes a stream whose changes are known, and replays it by different rules.
+pub(crate) fn stream(root: &Path, args: &StreamArgs) -> anyhow::Result<()> {
+    let places = Places::provide(root)?;
+    let mut command = Command::new(&places.python);
+    command.arg(root.join("crates/xtask/bench/stream.py")).arg(&places.lookout);
+    command.arg(args.bundle.clone().unwrap_or_else(|| root.join("models/starter")));
+    let output = places.work.join("stream");
+    if output.exists() {
+        fs::remove_dir_all(&output).with_context(|| output.display().to_string())?;
+    }
+    command.arg(&output).args(&args.scenes);
+    run("the stream", &mut command)?;
+    println!("\nFrames and page: {}", output.display());
+    Ok(())
+}
+
 /// Teaches pictures that are labelled wrongly, one by one, and classifies others.
 pub(crate) fn teach(root: &Path, args: &TeachArgs) -> anyhow::Result<()> {
     let places = Places::provide(root)?;

@@ -132,6 +132,21 @@ crates/xtask/bench/fusion.py.")]
         #[command(flatten)]
         args: bench::FusionArgs,
     },
+    /// A stream whose changes are known, and what a camera makes of it by different rules
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench stream --yes
+  cargo xtask bench stream --scenes scenes.tsv --bundle models/other
+
+An hour of pans and cuts over real pictures, day and night, with noise and an empty scene between. The
+table of scenes has the columns file and truth: a label, or none; files lie beside it or in its folder
+`pictures`.")]
+    Stream {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::StreamArgs,
+    },
     /// The caption index: size, building, opening, memory, recall and time, against an exhaustive search
     /// of floats and against usearch
     #[command(after_help = "\
@@ -182,6 +197,10 @@ fn main() -> ExitCode {
         Verb::Bench { what: Bench::Teach { install, args } } => {
             needs::provide(Need::FOR_BENCH, install.agreed())
                 .and_then(|()| bench::teach(root(), &args))
+        }
+        Verb::Bench { what: Bench::Stream { install, args } } => {
+            needs::provide(Need::FOR_BENCH, install.agreed())
+                .and_then(|()| bench::stream(root(), &args))
         }
         Verb::Bench { what: Bench::Index { install, args } } => {
             bench_index(install.agreed(), &args)

@@ -1,0 +1,16 @@
+//! What a camera would have said of a recording, held against what was right: figures, and a page to
+//! look at them. Pure: frames, decisions and truth come in, numbers and HTML go out.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod figures;
+mod page;
+mod strip;
+#[cfg(test)]
+mod tests;
+mod timeline;
+
+pub use figures::{Figures, Judged, Shares, TrueChange};
+pub use page::{Counts, DecidedBy, Page, RunPage, Seen, Side, reason_words, words};
+pub use timeline::{Event, Spell, Timeline, Truth};

@@ -1,0 +1,132 @@
+//! A timeline as a strip of colors, in SVG. However long it is, it has a bounded number of parts.
+
+use std::time::Duration;
+
+use lookout_core::{ClassSet, State};
+use maud::{Markup, html};
+
+use crate::page::{clean, clock, state_words, truth_words};
+use crate::{Judged, Timeline, Truth};
+
+/// Steps that a strip is drawn in; what is shorter than one is not seen.
+const WIDTH: usize = 1200;
+/// Marks of false alarms and misses that are drawn.
+const MAX_MARKS: usize = 500;
+
+/// A colored part: where it begins and ends, its class in the style sheet, the label's position, and its name.
+struct Part {
+    from: usize,
+    to: usize,
+    class: &'static str,
+    label: Option<usize>,
+    name: String,
+}
+
+/// State above truth, and marks where the two part. `id` begins the names of the rows that the marks lead to.
+pub(crate) fn strip(
+    timeline: &Timeline,
+    judged: Option<&Judged>,
+    classes: &ClassSet,
+    id: &str,
+) -> Markup {
+    let states = parts(timeline.end(), |at| {
+        let state = timeline.state_at(at);
+        let (class, label) = match state {
+            State::Label(idx) => ("label", Some(idx)),
+            State::None(_) => ("none", None),
+            State::Unknown => ("unknown", None),
+            State::Stale => ("stale", None),
+        };
+        (class, label, state_words(state, classes))
+    });
+    let truths = parts(timeline.end(), |at| {
+        let truth = timeline.truth_at(at);
+        let (class, label) = match truth {
+            Truth::Label(idx) => ("label", Some(idx)),
+            Truth::NoLabel => ("none", None),
+            Truth::Unsaid => ("unsaid", None),
+        };
+        (class, label, truth_words(truth, classes))
+    });
+    let height = if judged.is_some() { 84 } else { 50 };
+    html! {
+        svg viewBox={ "0 0 " (WIDTH) " " (height) } preserveAspectRatio="none" role="group"
+            aria-label="Timeline" {
+            (row(&states, 14, timeline.end(), "shown"))
+            @if let Some(judged) = judged {
+                (row(&truths, 54, timeline.end(), "right"))
+                @for &event in judged.false_alarms.iter().take(MAX_MARKS) {
+                    @let at = timeline.events()[event].at;
+                    (mark(column(at, timeline.end()), "false alarm", at, &format!("{id}-e{event}")))
+                }
+                @for (idx, it) in judged.true_changes.iter().enumerate()
+                    .filter(|it| it.1.delay.is_none()).take(MAX_MARKS) {
+                    (mark(column(it.at, timeline.end()), "missed", it.at, &format!("{id}-t{idx}")))
+                }
+            }
+        }
+    }
+}
+
+fn row(parts: &[Part], y: usize, end: Duration, what: &str) -> Markup {
+    html! {
+        @for part in parts {
+            @let times = format!("{} to {}", clock(time(part.from, end)), clock(time(part.to, end)));
+            rect x=(part.from) y=(y) width=(part.to - part.from) height="28" class=(part.class)
+                style=[part.label.map(hue)] {
+                title { (clean(&part.name)) ", " (what) " " (times) }
+            }
+        }
+    }
+}
+
+fn mark(x: usize, what: &str, at: Duration, row: &str) -> Markup {
+    html! {
+        a href={ "#" (row) } aria-label={ (what) " at " (clock(at)) } {
+            path class=(if what == "missed" { "missed" } else { "false" })
+                d={ "M" (x) " 13l-5 -12h10z" } { title { (what) " at " (clock(at)) } }
+        }
+    }
+}
+
+/// The color of a label, by its position.
+pub(crate) fn hue(label: usize) -> String {
+    // Steps of the golden angle keep neighbours apart.
+    format!("--hue:{}", (label * 137 + 210) % 360)
+}
+
+fn time(column: usize, end: Duration) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "a pixel")]
+    end.mul_f64(column as f64 / WIDTH as f64)
+}
+
+fn column(at: Duration, end: Duration) -> usize {
+    if end.is_zero() {
+        return 0;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of the width"
+    )]
+    let column = (at.as_secs_f64() / end.as_secs_f64() * WIDTH as f64) as usize;
+    column.min(WIDTH)
+}
+
+/// Neighbouring steps that look the same become one. A step shows what was in its middle.
+fn parts(
+    end: Duration,
+    at: impl Fn(Duration) -> (&'static str, Option<usize>, String),
+) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for from in 0..WIDTH {
+        #[expect(clippy::cast_precision_loss, reason = "a pixel")]
+        let (class, label, name) = at(end.mul_f64((from as f64 + 0.5) / WIDTH as f64));
+        match parts.last_mut().filter(|it| it.name == name && it.class == class) {
+            Some(part) => part.to = from + 1,
+            None => parts.push(Part { from, to: from + 1, class, label, name }),
+        }
+    }
+    parts
+}

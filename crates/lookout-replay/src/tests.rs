@@ -1,0 +1,114 @@
+//! The page: what stands in it, and what cannot.
+
+use std::time::Duration;
+
+use lookout_core::{Change, Class, ClassKind, ClassSet, Id, Outcome, Snapshot, State};
+
+use crate::{Counts, DecidedBy, Figures, Page, RunPage, Seen, Side, Timeline, Truth};
+
+fn classes(name: &str) -> ClassSet {
+    let class = |id: &str, kind, name: &str| Class {
+        id: Id::new(id).unwrap(),
+        kind,
+        name: name.to_owned(),
+        aliases: vec![],
+        prompts: vec![],
+        enter: None,
+    };
+    let classes =
+        vec![class("a", ClassKind::Label, name), class("b", ClassKind::Negative, "empty")];
+    ClassSet::new(vec!["{}".to_owned()], classes).unwrap()
+}
+
+/// Alternates every second between the label and nothing; the truth is that there is nothing, then at
+/// the end the label for a moment that nobody sees.
+fn timeline(n: u64) -> Timeline {
+    let mut timeline = Timeline::default();
+    timeline.tell(Duration::ZERO, Truth::NoLabel);
+    let mut last = Outcome::Unknown;
+    for it in 0..n {
+        let at = Duration::from_secs(it);
+        let (state, to) = match it % 2 {
+            0 => (State::Label(0), Outcome::Class(0)),
+            _ => (State::None(1), Outcome::Class(1)),
+        };
+        let snapshot = Snapshot {
+            state,
+            score: Some(0.5),
+            margin: Some(0.25),
+            sigma: Some(3.0),
+            reason: None,
+            since: at,
+            last_known: None,
+        };
+        timeline.decide(at, &snapshot, Some(Change { from: last, to }));
+        last = to;
+    }
+    timeline.tell(Duration::from_secs(n), Truth::Label(0));
+    timeline.advance(Duration::from_secs(n + 1));
+    timeline
+}
+
+fn page(text: &str, n: u64, n_shown: usize) -> String {
+    let (classes, timeline) = (classes(text), timeline(n));
+    let figures = Figures::of(&timeline, Duration::ZERO);
+    let seen = Seen { name: text.to_owned(), jpeg: Some(vec![0xff, 0xd8]) };
+    let by = DecidedBy {
+        frame: seen.clone(),
+        evaluated: Some(text.to_owned()),
+        sides: vec![Side { name: "picture", weight: Some(0.5), top: vec![(0, 0.75), (1, 0.25)] }],
+        captions: vec![(text.to_owned(), 0.3)],
+    };
+    let run = RunPage {
+        name: text,
+        classes: &classes,
+        timeline: &timeline,
+        figures: &figures,
+        counts: Counts::default(),
+        decided_by: &vec![by; n_shown],
+        first_frames: &[Some(seen)],
+    };
+    let tolerance = Duration::ZERO;
+    Page { recording: text, camera: "yard", n_frames: 3, n_unreadable: 1, tolerance, runs: &[run] }
+        .render()
+}
+
+#[test]
+fn whatever_comes_from_outside_is_text() {
+    let hostile = "\"><script>alert(1)</script>&amp;'\u{0}\u{1b}[31m</title></style>";
+    let page = page(hostile, 3, 3);
+    assert!(!page.contains("<script") && !page.contains("alert(1)</script"), "{page}");
+    assert_eq!(page.matches("</title>").count(), page.matches("<title>").count());
+    assert_eq!(page.matches("</style>").count(), 1);
+    assert!(!page.contains(|it: char| it.is_control() && it != '\n'), "control characters");
+    assert!(page.contains("&amp;amp;"), "escaped, not interpreted");
+}
+
+#[test]
+fn it_needs_nothing_else() {
+    let page = page("a cat", 3, 3);
+    for part in ["http://", "https://", "url(", "<link", "<script", "@import"] {
+        assert!(!page.contains(part), "{part}");
+    }
+    assert_eq!(page.matches("src=\"data:image/jpeg;base64,/9g=\"").count(), 4);
+    assert!(page.contains("default-src 'none'") && page.contains("prefers-color-scheme: dark"));
+}
+
+#[test]
+fn false_alarms_and_misses_are_marked_and_linked() {
+    let page = page("a cat", 4, 4);
+    assert_eq!(page.matches("false alarm</strong>").count(), 2);
+    assert_eq!(page.matches("missed</strong>").count(), 1);
+    for row in ["r0-e0", "r0-e2", "r0-t0"] {
+        assert!(page.contains(&format!("href=\"#{row}\"")), "{row}");
+        assert!(page.contains(&format!("<tr id=\"{row}\" class=\"wrong\">")), "{row}");
+    }
+    assert!(!page.contains("href=\"#r0-e1\""));
+}
+
+#[test]
+fn a_long_recording_makes_no_long_page() {
+    let page = page("a cat", 100_000, 300);
+    assert!(page.len() < 1_000_000, "{}", page.len());
+    assert!(page.contains("99700 more changes are not listed here."));
+}

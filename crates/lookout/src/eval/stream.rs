@@ -1,0 +1,188 @@
+//! Pictures one after the other through every variant, and what each said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use cpu_time::ProcessTime;
+use lookout_core::{
+    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, ClassifyError,
+    Decider, DecisionRules, Embedding, Observation, Scales,
+};
+use lookout_eval::{Half, rank};
+
+use super::args::EvalArgs;
+use super::variants::{Prompts, Reads, VARIANTS, Variant};
+
+/// What variants are made of.
+pub(crate) struct Subject {
+    pub(crate) classes: ClassEmbeddings,
+    /// Of the bare names, where they are known.
+    pub(crate) names: Option<ClassEmbeddings>,
+    pub(crate) set: Arc<ClassSet>,
+    /// The first so many classes are labels, the others negatives.
+    pub(crate) n_labels: usize,
+    pub(crate) scales: Scales,
+    /// K.
+    pub(crate) captions: usize,
+    /// The mean of the bank's embeddings, not normalized.
+    pub(crate) caption_mean: Vec<f32>,
+    /// [`lookout_core::typical_distance`]; `None`: nothing adapts.
+    pub(crate) distance: Option<f64>,
+    /// By which a picture is accepted.
+    pub(crate) rules: DecisionRules,
+    pub(crate) background: Background,
+}
+
+/// What is true of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Truth {
+    /// Positions of the classes that are right, at least one.
+    Shows(Vec<usize>),
+    /// Nothing is said of it.
+    Unsaid,
+    /// It shows none of the classes.
+    Unknown,
+}
+
+/// What is kept of a picture.
+pub(crate) struct Seen {
+    pub(crate) half: Half,
+    /// Whether it counts for accuracy.
+    pub(crate) is_scored: bool,
+    /// Whether it shows a label, `Some(false)` that it shows none of the classes; otherwise it says nothing
+    /// about known and unknown.
+    pub(crate) is_known: Option<bool>,
+}
+
+/// What a variant said of a picture.
+pub(crate) struct Answer {
+    /// Classes ahead of the best right one, where there is a right one.
+    pub(crate) rank: Option<usize>,
+    /// Of the top class.
+    pub(crate) score: f64,
+    /// Of the top label.
+    pub(crate) label_score: f64,
+    /// Of the label that lies nearest to the picture.
+    pub(crate) label_cosine: f64,
+    /// The class that the decision accepts.
+    pub(crate) accepted: Option<usize>,
+}
+
+/// A variant at work.
+pub(crate) struct Run {
+    pub(crate) variant: &'static Variant,
+    /// Of each picture seen, in their order.
+    pub(crate) answers: Vec<Answer>,
+    /// CPU time of them all.
+    pub(crate) cpu: Duration,
+    classifier: Classifier,
+    decider: Decider,
+}
+
+/// All variants at work.
+pub(crate) struct Stream {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) runs: Vec<Run>,
+    pub(crate) n_classes: usize,
+    pub(crate) n_labels: usize,
+    seed: u64,
+}
+
+impl Stream {
+    /// Starts every variant that `subject` has what it takes for.
+    pub(crate) fn new(subject: &Subject, args: &EvalArgs) -> anyhow::Result<Self> {
+        let decider = Decider::new(subject.rules, Arc::clone(&subject.set), Duration::ZERO)?;
+        let decider = decider.on(&subject.background);
+        let start = |variant: &'static Variant| {
+            let classes = match variant.prompts {
+                Prompts::Names => subject.names.as_ref()?,
+                Prompts::All => &subject.classes,
+            };
+            let (scales, k) = (subject.scales, subject.captions);
+            let classifier = Classifier::new(classes.clone(), scales, variant.weighting, k)
+                .on(subject.background.clone())
+                .with_caption_mean(&subject.caption_mean);
+            let classifier = match variant.adapts {
+                true => {
+                    let distance = subject.distance?;
+                    classifier.map(|it| it.adapting(AdaptationMode::On, distance))
+                }
+                false => classifier,
+            };
+            let (answers, cpu, decider) = (Vec::new(), Duration::ZERO, decider.clone());
+            Some(classifier.map(|classifier| Run { variant, answers, cpu, classifier, decider }))
+        };
+        let runs = VARIANTS.iter().filter_map(start).collect::<Result<_, _>>()?;
+        Ok(Self {
+            seen: Vec::new(),
+            runs,
+            n_classes: subject.classes.as_slice().len(),
+            n_labels: subject.n_labels,
+            seed: args.seed,
+        })
+    }
+
+    /// The next picture, with its candidates.
+    pub(crate) fn picture(
+        &mut self,
+        name: &str,
+        image: &Embedding,
+        candidates: &[Candidate],
+        truth: &Truth,
+    ) -> Result<(), ClassifyError> {
+        let right = match truth {
+            Truth::Shows(right) => right.as_slice(),
+            Truth::Unsaid | Truth::Unknown => &[],
+        };
+        for run in &mut self.runs {
+            run.picture(image, candidates, right, self.n_labels)?;
+        }
+        self.seen.push(Seen {
+            half: Half::of(self.seed, name),
+            is_scored: !right.is_empty(),
+            is_known: match truth {
+                Truth::Shows(right) => right.iter().any(|it| *it < self.n_labels).then_some(true),
+                Truth::Unsaid => None,
+                Truth::Unknown => Some(false),
+            },
+        });
+        Ok(())
+    }
+}
+
+impl Run {
+    fn picture(
+        &mut self,
+        image: &Embedding,
+        candidates: &[Candidate],
+        right: &[usize],
+        n_labels: usize,
+    ) -> Result<(), ClassifyError> {
+        let candidates = match self.variant.reads {
+            Reads::Image => Vec::new(),
+            Reads::Captions | Reads::Fused => candidates.to_vec(),
+        };
+        let start = ProcessTime::now();
+        let evidence = self.classifier.classify(image, candidates, Vec::new())?;
+        if let Some(class) = self.decider.judge(evidence.unadapted_observation()).accepted {
+            self.classifier.accepted(image, class, &evidence);
+        }
+        self.cpu += start.elapsed();
+        let distribution = match self.variant.reads {
+            Reads::Image => &evidence.image,
+            Reads::Captions => evidence.captions.as_ref().unwrap_or(&evidence.image),
+            Reads::Fused => &evidence.fused,
+        };
+        let p = distribution.probabilities();
+        let seen = Observation { fused: distribution, ..evidence.observation() };
+        let top = |p: &[f64]| p.iter().copied().fold(0.0, f64::max);
+        self.answers.push(Answer {
+            rank: rank(distribution, right),
+            score: top(p),
+            label_score: top(&p[..n_labels]),
+            label_cosine: evidence.cosines[..n_labels].iter().copied().fold(-1.0, f64::max),
+            accepted: self.decider.judge(seen).accepted,
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! `eval` on pictures with the starter, and on a small set of embeddings whose figures numpy made.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Ran, root, run};
+
+const SET: &str = "tests/oracle/eval/set";
+const UNKNOWN: &str = "tests/oracle/eval/unknown";
+const COCO: &str = "configs/labels/coco-80.toml";
+const PICTURES: &str = "models/starter/pictures/pictures.tsv";
+
+/// The only set of a run that succeeded.
+#[track_caller]
+fn only_set(ran: &Ran) -> Value {
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let mut report = ran.json().remove(0);
+    assert_eq!(report["sets"].as_array().unwrap().len(), 1);
+    report["sets"][0].take()
+}
+
+fn variants(part: &Value) -> &Vec<Value> {
+    part["variants"].as_array().unwrap()
+}
+
+#[track_caller]
+fn figure(part: &Value, variant: &str, key: &str) -> f64 {
+    let it = variants(part).iter().find(|it| it["variant"] == variant).unwrap();
+    it[key].as_f64().unwrap_or_else(|| panic!("{variant} has no {key}"))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn a_set_of_embeddings_has_the_figures_of_numpy() {
+    let args = ["eval", "--embeddings", SET, "--unknown", UNKNOWN, "--captions", "5"];
+    let set = only_set(&run(&[&args[..], &["--candidates", "12", "--json"]].concat()));
+    let counts = ["pictures", "scored", "unknown", "labels", "bank"].map(|it| set[it].as_u64());
+    assert_eq!(counts, [320, 291, 40, 12, 60].map(Some));
+    let expected = fs::read_to_string(root().join("tests/oracle/eval/expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&expected).unwrap();
+    let part = &set["parts"][0];
+    assert_eq!(part["part"], "all");
+    for (variant, figures) in expected.as_object().unwrap() {
+        for (key, expected) in figures.as_object().unwrap() {
+            let (got, expected) = (figure(part, variant, key), expected.as_f64().unwrap());
+            assert!((got - expected).abs() < 1e-6, "{variant} {key}: {got}, not {expected}");
+        }
+    }
+    let base = figure(part, "image only", "top1");
+    for it in variants(part) {
+        let change = &it["change"];
+        if it["variant"] == "image only" {
+            assert!(change.is_null());
+            continue;
+        }
+        let [points, low, high, won, lost] =
+            ["points", "low", "high", "won", "lost"].map(|key| change[key].as_f64().unwrap());
+        assert!((points - 100.0 * (it["top1"].as_f64().unwrap() - base)).abs() < 1e-9, "{it}");
+        assert!((points - 100.0 * (won - lost) / 291.0).abs() < 1e-9, "{it}");
+        assert!(low <= points && points <= high && low < high, "{it}");
+        assert_eq!(change["verdict"] == "not distinguishable", low <= 0.0 && 0.0 <= high, "{it}");
+    }
+}
+
+#[test]
+fn halves_are_parts_of_the_whole_and_follow_the_seed() {
+    let halves = |seed: &str| {
+        let args = ["eval", "--embeddings", SET, "--unknown", UNKNOWN, "--split", "half", "--json"];
+        only_set(&run(&[&args[..], &["--seed", seed]].concat()))["parts"].take()
+    };
+    let whole = only_set(&run(&["eval", "--embeddings", SET, "--unknown", UNKNOWN, "--json"]));
+    let parts = halves("3");
+    assert_eq!(
+        (&parts[0]["part"], &parts[1]["part"]),
+        (&"chosen on".into(), &"reported on".into())
+    );
+    for key in ["scored", "known", "unknown"] {
+        let count = |part: &Value| part[key].as_u64().unwrap();
+        let (a, b) = (count(&parts[0]), count(&parts[1]));
+        assert_eq!(a + b, count(&whole["parts"][0]), "{key}");
+        assert!(a.abs_diff(b) * 3 < a + b, "{key}: {a}, {b}");
+    }
+    let hits = |part: &Value| figure(part, "memoryless", "top1") * part["scored"].as_f64().unwrap();
+    let sum = hits(&parts[0]) + hits(&parts[1]);
+    assert!((sum - hits(&whole["parts"][0])).abs() < 1e-9);
+    let scored = |it: &Value| it[0]["scored"].clone();
+    let others = ["4", "5", "6"].map(|seed| scored(&halves(seed)));
+    assert!(others.iter().any(|it| *it != scored(&parts)), "{others:?}");
+    assert_eq!(scored(&halves("3")), scored(&parts));
+}
+
+#[test]
+fn pictures_with_the_starter() {
+    let set = only_set(&run(&["eval", "--labels", COCO, PICTURES, "--json"]));
+    let counts = ["pictures", "scored", "unknown", "labels"].map(|it| set[it].as_u64());
+    assert_eq!(counts, [40, 23, 0, 80].map(Some));
+    let part = &set["parts"][0];
+    // models/README.md, section "Accuracy"; `classify` has the same figures.
+    for variant in ["image only", "captions only", "memoryless"] {
+        let got = 23.0 * figure(part, variant, "top1");
+        assert!((got - 14.0).abs() < 1e-9, "{variant}: {got}");
+    }
+    let names: Vec<&str> =
+        variants(part).iter().map(|it| it["variant"].as_str().unwrap()).collect();
+    let expected = [
+        "names only",
+        "image only",
+        "captions only",
+        "memoryless",
+        "running",
+        "windowed 256",
+        "pooled",
+        "pooled, adapting",
+    ];
+    assert_eq!(names, expected);
+    assert!(variants(part).iter().all(|it| it["auroc"].is_null()));
+    for (key, least) in [("decode", 0.1), ("encode", 1.0), ("search", 0.01)] {
+        assert!(least < set["cpu_ms"][key].as_f64().unwrap(), "{key}: {}", set["cpu_ms"]);
+    }
+}
+
+#[test]
+fn folders_are_classes_and_what_cannot_be_read_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (from, to) in [
+        ("000000000285", "known/bear/a.jpg"),
+        ("000000165518", "known/person/b.jpg"),
+        ("000000000872", "other/c.jpg"),
+    ] {
+        fs::create_dir_all(at(to).parent().unwrap()).unwrap();
+        let from = root().join(format!("models/starter/pictures/coco_{from}.jpg"));
+        fs::copy(from, at(to)).unwrap();
+    }
+    fs::write(at("known/person/z.jpg"), "no picture").unwrap();
+    let (known, other) = (at("known"), at("other"));
+    let ran = run(&["eval", text(&known), "--unknown", text(&other), "--json"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""));
+    let set = &ran.json()[0]["sets"][0];
+    assert_eq!(
+        (&set["pictures"], &set["scored"], &set["unknown"]),
+        (&2.into(), &2.into(), &1.into())
+    );
+    assert_eq!(set["unreadable"][0]["file"], "person/z.jpg");
+    let part = &set["parts"][0];
+    assert!((figure(part, "image only", "top1") - 1.0).abs() < 1e-9);
+    // Two pairs of one known and one unknown.
+    let quarters = 4.0 * figure(part, "image only", "auroc");
+    assert!((quarters - quarters.round()).abs() < 1e-9);
+    // The same in words.
+    let ran = run(&["eval", text(&known), "--unknown", text(&other)]);
+    ran.failed(1, &["z.jpg"]);
+    assert!(ran.stdout.contains("left out, unreadable: 1 pictures"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("\n  image only          100.0"), "{}", ran.stdout);
+
+    // One of the unknown is known, by its folder.
+    let ran = run(&["eval", text(&known), "--unknown", text(&known)]);
+    ran.failed(78, &["\"bear/a.jpg\" shows \"bear\", which is a label"]);
+}
+
+#[test]
+fn a_negative_on_top_is_right_where_a_negative_is_true() {
+    let folder = tempfile::tempdir().unwrap();
+    let (labels, table) = (folder.path().join("labels.toml"), folder.path().join("pictures.tsv"));
+    // Bears under names that nobody asks for: the true negative is not the one on top.
+    let set = "[[label]]\nname = 'toothbrush'\n[[negative]]\nname = 'a bear'\n\
+               [[negative]]\nid = 'nothing'\nname = 'traffic light'\naliases = ['empty']\n";
+    fs::write(&labels, set).unwrap();
+    let picture = root().join("models/starter/pictures/coco_000000000285.jpg");
+    let write = |label: &str| {
+        let rows = format!("file\tlabel\n{}\t{label}\n", picture.display());
+        fs::write(&table, rows).unwrap();
+    };
+    let eval = |more: &[&str]| {
+        let args = ["eval", "--labels", text(&labels), text(&table), "--json"];
+        run(&[&args[..], more].concat())
+    };
+    for (label, right) in [("empty", 1.0), ("A Bear", 1.0), ("toothbrush", 0.0)] {
+        write(label);
+        let set = only_set(&eval(&[]));
+        assert!((figure(&set["parts"][0], "image only", "top1") - right).abs() < 1e-9, "{label}");
+        // A picture of a negative is neither known nor unknown.
+        assert_eq!(set["parts"][0]["known"], u8::from(label == "toothbrush"));
+    }
+    write("bear");
+    eval(&[]).failed(
+        78,
+        &["label \"bear\" of 1 pictures", "is no id, name or alias of a class", "--skip-unmatched"],
+    );
+    eval(&["--skip-unmatched"]).failed(1, &["no picture has a label that is a class"]);
+}
+
+#[test]
+fn captions_of_a_picture_are_left_out_and_unmatched_labels_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("captions.tsv"), "caption\na zebra\na brown bear sits on grass\nA red bus\n")
+        .unwrap();
+    let (captions, index) = (at("captions.tsv"), at("captions.lidx"));
+    let ran = run(&["index", "build", text(&captions), "--output", text(&index)]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let picture = root().join("models/starter/pictures/coco_000000000285.jpg");
+    let table = at("pictures.tsv");
+    let top1 = |own: &str| {
+        let row = format!("{}\tbear|griffin\t{own}", picture.display());
+        fs::write(&table, format!("file\tlabels\tcaptions\n{row}\n")).unwrap();
+        let args = ["eval", "--labels", COCO, "--index", text(&index), "--skip-unmatched"];
+        let set =
+            only_set(&run(&[&args[..], &["--captions", "1", text(&table), "--json"]].concat()));
+        assert_eq!(set["unmatched"][0]["label"], "griffin");
+        figure(&set["parts"][0], "captions only", "top1")
+    };
+    assert!((top1("") - 1.0).abs() < 1e-9);
+    assert!(top1("other || A brown BEAR sits on grass").abs() < 1e-9);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let spoiled = folder.path().join("set");
+    fs::create_dir(&spoiled).unwrap();
+    for file in fs::read_dir(root().join(SET)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), spoiled.join(file.file_name())).unwrap();
+    }
+    let set = |name: &str, contents: &str| fs::write(spoiled.join(name), contents).unwrap();
+    let eval = |more: &[&str]| run(&[&["eval", "--embeddings", text(&spoiled)], more].concat());
+    eval(&["--unknown", SET])
+        .failed(1, &["row 0 of the unknown shows \"class", "which is a class"]);
+    eval(&["--captions", "9", "--candidates", "8"])
+        .failed(78, &["--candidates must be at least --captions (9), got 8"]);
+    eval(&["--candidates", "15"])
+        .failed(78, &["--candidates must be at least the 16 captions that count, got 15"]);
+    eval(&["--labels", COCO]).failed(1, &["--labels", "cannot be used with"]);
+    run(&["eval"]).failed(1, &["PICTURES"]);
+    set("set.json", r#"{"space": "another", "logit_scale": 1}"#);
+    eval(&["--unknown", UNKNOWN])
+        .failed(1, &["must be of one model, got \"small\" (16 dimensions) and \"another\" (16)"]);
+    set("truth.tsv", "row\tclasses\town_captions\n0\tdog\t\n");
+    eval(&[]).failed(1, &["truth.tsv, line 2: \"dog\" is no class of classes.txt"]);
+    let rows: String = (0..320).map(|it| format!("{it}\t\t\n")).collect();
+    set("truth.tsv", &format!("row\tclasses\town_captions\n{rows}"));
+    eval(&[]).failed(1, &["truth.tsv names no class of any row"]);
+}

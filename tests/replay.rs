@@ -1,0 +1,129 @@
+//! `lookout replay` on real pictures, against what `run` publishes for them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::daemon::Site;
+use crate::support::{Mosquitto, Ran, root, run};
+
+/// In the order of their names: a bear, bears, a kitchen, a motorcycle, a cat.
+const PICTURES: [&str; 5] = [
+    "coco_000000000285.jpg",
+    "coco_000000020247.jpg",
+    "coco_000000030213.jpg",
+    "coco_000000165518.jpg",
+    "coco_000000358083.jpg",
+];
+
+fn site(port: u16) -> Site {
+    let site = Site::new(port, "dir:pictures?fps=2&loop=false");
+    for name in PICTURES {
+        let from = root().join("models/starter/pictures").join(name);
+        fs::copy(from, site.folder.path().join("pictures").join(name)).unwrap();
+    }
+    site
+}
+
+fn replay(site: &Site, args: &[&str]) -> Ran {
+    let config = site.config().display().to_string();
+    let recording = site.folder.path().join("pictures").display().to_string();
+    let fixed = ["replay", &recording, "--config", &config, "--camera", "yard"];
+    run(&[&fixed, args].concat())
+}
+
+fn table(site: &Site, text: &str) {
+    fs::write(site.folder.path().join("pictures/frames.tsv"), text).unwrap();
+}
+
+/// What an event goes to: a label's id, else the state.
+fn published(side: &Value) -> String {
+    side["label"]["id"].as_str().or(side["state"].as_str()).unwrap().to_owned()
+}
+
+fn replayed(change: &Value) -> String {
+    let is_label = change["state"] == "label";
+    let to = change["to"].as_str().filter(|_| is_label);
+    to.or(change["state"].as_str()).unwrap().to_owned()
+}
+
+#[test]
+fn changes_are_those_that_run_publishes() {
+    let mosquitto = Mosquitto::start();
+    let site = site(mosquitto.port());
+    let messages = mosquitto.subscribe();
+    let (mut daemon, log) = site.run_with(|_| {});
+    let mut live: Vec<(String, f64)> = Vec::new();
+    messages.until(|it| {
+        if it.topic.ends_with("/event") {
+            let event = it.json();
+            live.push((published(&event["to"]), event["score"].as_f64().unwrap()));
+        }
+        it.topic == "lookout/test/status" && it.payload == "offline"
+    });
+    assert_eq!(daemon.wait(), Some(0), "{:?}", log.rest());
+    let ran = replay(&site, &["--fps", "2", "--json"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let report = ran.json().remove(0);
+    let run = &report["runs"][0];
+    assert_eq!((&report["frames"], &run["evaluated"]), (&5.into(), &5.into()));
+    let changes = run["changes"].as_array().unwrap();
+    let then: Vec<String> = changes.iter().map(replayed).collect();
+    assert_eq!(then, live.iter().map(|it| it.0.clone()).collect::<Vec<_>>());
+    assert!(3 <= then.len(), "{then:?}");
+    for (change, (_, score)) in changes.iter().zip(&live) {
+        let got = change["score"].as_f64().unwrap();
+        assert!((got - score).abs() < 1e-6, "{change} {score}");
+    }
+}
+
+#[test]
+fn truth_is_held_against_what_was_said() {
+    let site = site(1);
+    let rows: String = [(0, "a_bear"), (10, "none"), (20, "a cat"), (30, "a cat")]
+        .iter()
+        .zip([0, 2, 3, 4])
+        .map(|((at, truth), picture)| format!("{}\t{at}\t{truth}\n", PICTURES[picture]))
+        .collect();
+    table(&site, &format!("file\tseconds\ttruth\n{rows}"));
+    let page = site.folder.path().join("page.html");
+    let ran = replay(
+        &site,
+        &[
+            "--json",
+            "--html",
+            &page.display().to_string(),
+            "--compare",
+            "cameras.yard.max_fps=0.01",
+        ],
+    );
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let report = ran.json().remove(0);
+    let judged = &report["runs"][0]["figures"]["judged"];
+    // The kitchen where nothing is right, and the motorcycle that is said to be a cat for 10 s.
+    assert_eq!(judged["false_alarms"], 2, "{report:#}");
+    assert_eq!((&judged["true_changes"], &judged["missed"]), (&2.into(), &1.into()));
+    assert_eq!(judged["longest_delay_s"], 10.0);
+    let other = &report["runs"][1];
+    assert_eq!((&other["evaluated"], &other["dropped"]), (&1.into(), &3.into()));
+    let page = fs::read_to_string(page).unwrap();
+    assert_eq!(page.matches("data:image/jpeg;base64,").count(), 4 + 2 + 1 + 1, "{}", page.len());
+    assert_eq!(page.matches("false alarm</strong>").count(), 2);
+}
+
+#[test]
+fn what_is_wrong_is_told_and_the_rest_goes_on() {
+    let site = site(1);
+    table(&site, "file\tseconds\ttruth\na.jpg\t0\ta fox\n");
+    replay(&site, &[])
+        .failed(78, &["frames.tsv:2: `truth` must be the id, the name or an alias", "a fox"]);
+    table(&site, &format!("file\tseconds\n{}\t0\ngone.jpg\t1\n{0}\t2\n", PICTURES[0]));
+    let ran = replay(&site, &["--json"]);
+    ran.failed(1, &["gone.jpg"]);
+    let report = ran.json().remove(0);
+    assert_eq!((&report["frames"], &report["unreadable"]), (&3.into(), &1.into()));
+    assert_eq!(report["runs"][0]["evaluated"], 2);
+    replay(&site, &["--compare", "model=elsewhere"]).failed(78, &["must leave model as it is"]);
+    replay(&site, &["--compare", "decision.dwell=1"]).failed(78, &["decision.dwell"]);
+    replay(&site, &["--fps", "2"]).failed(1, &["says when each frame was taken"]);
+}
