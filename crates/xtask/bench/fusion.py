@@ -67,6 +67,9 @@ class Set:
         for row, right, own in rows:
             truth[int(row), [names.index(it) for it in cut(right)]] = True
             near[int(row), [int(it) for it in cut(own)]] = -np.inf
+        # Of captions that differ in upper case alone the first is searched.
+        words = [it.strip().lower() for it in (folder / "captions.txt").read_text().split("\n")][: len(captions)]
+        near[:, [it for it, word in enumerate(words) if words.index(word) < it]] = -np.inf
         known = truth.any(1)
         self.truth, near = truth[known], near[known]
         self.to_classes = images[known] @ classes.T
