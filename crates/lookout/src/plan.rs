@@ -298,7 +298,7 @@ fn planned(
             checked.push((settings, uri, classes, rules, calibrated));
         }
     }
-    let words = bank::words(config.bank, &engine.bundle).unwrap_or_else(|error| {
+    let words = bank::words(&config.bank, &engine.bundle).unwrap_or_else(|error| {
         faults.push(bank_fault(config, &error));
         None
     });
