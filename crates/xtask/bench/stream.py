@@ -40,10 +40,15 @@ STARTER = {
     "an elephant": ["coco_000000519208.jpg"],
 }
 NEGATIVES = ["an empty room"]
+# Each frame by itself: what is accepted is shown, and given up below the same score.
+NO_TIME = "decision.smoothing_s=0; decision.dwell_s=0; decision.cooldown_s=0; decision.exit={enter}"
+TIME = "decision.smoothing_s=2; decision.dwell_s=1; decision.cooldown_s=5"
+CALIBRATION = "calibration=calibration"
 RULES = {
-    "nothing": "decision.smoothing_s=0; decision.dwell_s=0; decision.cooldown_s=0; "
-               "decision.exit={enter}",
-    "time and hysteresis": "decision.smoothing_s=3; decision.dwell_s=2; decision.cooldown_s=5",
+    "nothing": NO_TIME,
+    "time and hysteresis": TIME,
+    "calibration": f"{NO_TIME}; {CALIBRATION}",
+    "calibration, time and hysteresis": f"{TIME}; {CALIBRATION}",
 }
 
 
@@ -138,6 +143,13 @@ def configuration(bundle, labels, folder):
     return path
 
 
+def calibrate(lookout, config, folder):
+    command = [lookout, "calibrate", "--config", str(config), "--set", CALIBRATION,
+               "--from", str(folder / "background")]
+    if subprocess.run(command).returncode != 0:
+        sys.exit("lookout calibrate failed")
+
+
 def replay(lookout, config, folder, rules):
     command = [lookout, "replay", str(folder / "frames"), "--config", str(config), "--json",
                "--html", str(folder / "stream.html")]
@@ -180,6 +192,7 @@ def main(lookout, bundle, output, scene_table=None):
     empty = acts(rng, {it: found["none"] for it in found}, BACKGROUND_SECONDS)
     film(rng, [(begin, end, "none", picture) for begin, end, _, picture in empty], folder / "background")
     config = configuration(bundle, labels, folder)
+    calibrate(lookout, config, folder)
     rules = {name: it.format(enter=bundle_enter(bundle)) for name, it in RULES.items()}
     table(replay(lookout, config, folder, rules))
 
