@@ -63,7 +63,10 @@ impl LessonRecall for Lesson {
 }
 
 /// Writes down what was to be known each time, and how many decisions had been told before.
-struct Diary(Arc<Recorder>, Arc<Mutex<Vec<(usize, BTreeMap<Id, CameraMemory>)>>>);
+struct Diary(Arc<Recorder>, Arc<Mutex<Entries>>);
+
+/// What was remembered, and how many decisions had been published by then.
+type Entries = Vec<(usize, BTreeMap<Id, CameraMemory>)>;
 
 impl Remember for Diary {
     fn remember(&mut self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), PortError> {
