@@ -71,7 +71,7 @@ pub struct Calibration {
     pub smoothing: Duration,
     /// False alarms a day, of all labels together, that the bounds are for.
     pub false_alarms_a_day: f64,
-    /// The temperature; see [`Background::temperature`].
+    /// The temperature; see [`crate::Background::temperature`].
     pub temperature: Temperature,
     /// One a class, in class order.
     pub classes: Vec<CalibratedClass>,

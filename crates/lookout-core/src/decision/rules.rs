@@ -27,7 +27,7 @@ pub struct DecisionRules {
     pub dwell: Duration,
     /// Least time between two events.
     pub cooldown: Duration,
-    /// Without a frame for this long the state is [`State::Stale`]; greater than zero.
+    /// Without a frame for this long the state is [`crate::State::Stale`]; greater than zero.
     pub stale_after: Duration,
 }
 
