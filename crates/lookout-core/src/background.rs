@@ -1,6 +1,6 @@
 //! What a scene looks like while nothing that is looked for is there, class by class.
 
-use crate::{Bound, ClassEmbeddings, Embedding};
+use crate::{Bound, ClassEmbeddings, ClassKind, ClassSet, Embedding};
 
 /// The bound where only the model's sample pictures are known. Chosen on the starter and on CLIP;
 /// `models/README.md`, section "Decision defaults".
@@ -99,13 +99,17 @@ impl Background {
         Self::new(vec![Some(class); classes.as_slice().len()], 1.0).ok()
     }
 
-    /// This, and what `other` says of the classes that this knows nothing of. Both are over the same
-    /// classes; the temperature is this one's.
+    /// This, and what `other` says of the classes that this knows nothing of, and of the labels that it
+    /// has no bound for: those would be accepted without any. All are over the same classes; the
+    /// temperature is this one's.
     #[must_use]
-    pub fn or(mut self, other: &Self) -> Self {
+    pub fn or(mut self, other: &Self, classes: &ClassSet) -> Self {
         debug_assert_eq!(self.classes.len(), other.classes.len());
-        for (class, other) in self.classes.iter_mut().zip(&other.classes) {
-            *class = class.or(*other);
+        let known = self.classes.iter_mut().zip(&other.classes).zip(classes.classes());
+        for ((class, other), of) in known {
+            let is_enough =
+                |it: &ClassBackground| it.bound.is_some() || of.kind == ClassKind::Negative;
+            *class = class.filter(is_enough).or(*other);
         }
         self
     }
@@ -133,6 +137,7 @@ impl Background {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Class, Id};
 
     fn axis(angle: f64) -> Embedding {
         #[expect(clippy::cast_possible_truncation, reason = "embeddings are f32")]
@@ -160,5 +165,27 @@ mod tests {
         assert_eq!(Background::of_samples(&classes, &pictures[..7]), None);
         let same = ClassEmbeddings::new(vec![axis(0.0), axis(0.0)]).unwrap();
         assert_eq!(Background::of_samples(&same, &vec![axis(1.0); 9]), None);
+    }
+
+    #[test]
+    fn a_label_without_a_bound_is_bound_by_the_samples() {
+        let class = |id: &str, kind| Class {
+            id: Id::new(id).unwrap(),
+            kind,
+            name: id.to_owned(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        let (label, negative) = (ClassKind::Label, ClassKind::Negative);
+        let classes = vec![class("a", label), class("b", label), class("c", negative)];
+        let set = ClassSet::new(vec!["{}".to_owned()], classes).unwrap();
+        let of = |mean, bound| Some(ClassBackground { mean, deviation: 0.1, bound });
+        let bound = Bound { enter: 5.0, exit: 3.0 };
+        let scene = vec![of(0.2, Some(bound)), of(0.2, None), of(0.2, None)];
+        let samples = Background::new(vec![of(0.1, Some(OF_SAMPLES)); 3], 1.0).unwrap();
+        let both = Background::new(scene.clone(), 3.0).unwrap().or(&samples, &set);
+        assert_eq!(both.classes(), [scene[0], samples.classes()[1], scene[2]]);
+        assert!((both.temperature() - 3.0).abs() < 1e-12);
     }
 }

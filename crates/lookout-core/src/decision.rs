@@ -144,6 +144,8 @@ pub struct Snapshot {
 pub struct Decider {
     rules: DecisionRules,
     classes: Arc<ClassSet>,
+    /// What the sigmas that are seen are measured from.
+    background: Background,
     /// The bound in sigmas of each class.
     bounds: Vec<Option<Bound>>,
     /// The mean over time, and when it was last updated. `None` while stale.
@@ -168,10 +170,12 @@ impl Decider {
         now: Duration,
     ) -> Result<Self, InvalidRules> {
         rules.check(&classes)?;
-        let bounds = vec![rules.sigmas; classes.classes().len()];
+        let n_classes = classes.classes().len();
+        let bounds = vec![rules.sigmas; n_classes];
         Ok(Self {
             rules,
             classes,
+            background: Background::unknown(n_classes),
             bounds,
             smoothed: None,
             last: None,
@@ -194,6 +198,7 @@ impl Decider {
         for (bound, class) in self.bounds.iter_mut().zip(background.classes()) {
             *bound = bound.or(class.and_then(|it| it.bound));
         }
+        self.background = background.clone();
         self
     }
 
@@ -216,9 +221,12 @@ impl Decider {
             Outcome::Class(idx) => to[idx].map_or(Outcome::Unknown, Outcome::Class),
             Outcome::Unknown => Outcome::Unknown,
         };
-        let is_same = self.classes == old.classes && self.bounds == old.bounds;
-        // A class with another bound has another background.
-        let keeps = |idx: usize, new: usize| old.bounds[idx] == self.bounds[new];
+        let is_same = self.classes == old.classes
+            && self.bounds == old.bounds
+            && self.background == old.background;
+        let (from, into) = (old.background.classes(), self.background.classes());
+        let keeps =
+            |idx: usize, new: usize| from[idx] == into[new] && old.bounds[idx] == self.bounds[new];
         let n_classes = self.classes.classes().len();
         let remap = |it: &Seen| it.remap(&to, n_classes, keeps);
         let smoothed = old.smoothed.as_ref().map(|(mean, at)| (remap(mean), *at));
@@ -340,6 +348,10 @@ impl Decider {
         idle_reason: Option<Reason>,
     ) -> (Snapshot, Option<Change>) {
         self.last_frame_at = now;
+        if self.smoothed.is_none() {
+            // The first frame after a start or a stale spell: what it shows begins with it.
+            self.held.1 = now;
+        }
         let smoothed = match self.smoothed.take() {
             None => Seen::of(seen),
             Some((mean, at)) => mean.mix(seen, self.weight(now.saturating_sub(at))),

@@ -120,11 +120,15 @@ impl Track {
         if !self.gate.is_still(picture, at.mono) {
             return None;
         }
-        let (snapshot, change) = self.decider.gated(at.mono)?;
-        if let Some(otherwise) = &mut self.otherwise {
-            // One that would rather see more is left as it is.
-            otherwise.gated(at.mono);
+        // Neither machine is stepped unless both are content with what they have.
+        if let Some(otherwise) = &self.otherwise {
+            let mut repeated = otherwise.clone();
+            repeated.gated(at.mono)?;
+            let told = self.decider.gated(at.mono)?;
+            self.otherwise = Some(repeated);
+            return Some(self.decision(at, None, None, told.0, told.1));
         }
+        let (snapshot, change) = self.decider.gated(at.mono)?;
         Some(self.decision(at, None, None, snapshot, change))
     }
 

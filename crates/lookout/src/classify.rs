@@ -64,9 +64,8 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let recipe = engine.recipe(None, None)?;
     let samples = recipe.background(&embeddings);
     let background = match &args.calibration {
-        Some(path) => {
-            calibrated(path, args.camera.as_ref(), engine.bundle.space(), &classes)?.or(&samples)
-        }
+        Some(path) => calibrated(path, args.camera.as_ref(), engine.bundle.space(), &classes)?
+            .or(&samples, &classes),
         None => samples,
     };
     let rules = engine::single_picture_rules(engine.bundle.decision());

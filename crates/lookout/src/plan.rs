@@ -60,7 +60,7 @@ pub(crate) struct PlannedCamera {
 impl PlannedCamera {
     /// All that is known of its scene.
     pub(crate) fn background(&self) -> Background {
-        self.calibrated.clone().or(&self.samples)
+        self.calibrated.clone().or(&self.samples, &self.classes)
     }
 
     /// What decides about it from `now` on, after what it said before.

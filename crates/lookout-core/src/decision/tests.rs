@@ -345,6 +345,44 @@ fn sigmas_go_along_to_other_classes_where_the_bound_is_the_same() {
 }
 
 #[test]
+fn sigmas_of_another_background_are_dropped_though_the_bound_is_given() {
+    let on = |mean: f64, temperature: f64| {
+        let rules = DecisionRules { sigmas: Some(SIGMAS), ..RULES };
+        let class = ClassBackground { mean, deviation: 0.01, bound: None };
+        let background = Background::new(vec![Some(class); 3], temperature).unwrap();
+        decider(rules).on(&background)
+    };
+    let mut old = on(0.2, 1.0);
+    let sigmas = [Some(6.0), Some(1.0), Some(0.5)];
+    old.observe(at(1.0), gated_frame(&scores(0.9, 0.05, 0.05), &sigmas, 0.9));
+    let after = |mut new: Decider| {
+        new.take_over(&old, at(2.0));
+        let sigmas = new.smoothed.as_ref().unwrap().0.observation().sigmas.to_vec();
+        (sigmas, new.gated(at(2.0)).is_some())
+    };
+    assert_eq!(after(on(0.2, 1.0)), (sigmas.to_vec(), true));
+    assert_eq!(after(on(0.21, 1.0)), (vec![None; 3], false));
+    assert_eq!(after(on(0.2, 2.0)), (sigmas.to_vec(), false), "scores are on another scale");
+}
+
+/// A camera takes a while to open, and its first frame is dark.
+#[test]
+fn a_first_frame_that_shows_nothing_ends_no_label() {
+    let rules = DecisionRules { dwell: at(1.0), ..RULES };
+    let mut it = decider(rules);
+    it.observe(at(1.0), plain(&scores(0.9, 0.05, 0.05)));
+    let (_, change) = it.observe(at(2.0), plain(&scores(0.9, 0.05, 0.05)));
+    assert!(change.is_some());
+    it.tick(at(50.0));
+    let (dark, change) = it.observe(at(60.0), plain(&scores(0.34, 0.33, 0.33)));
+    assert_eq!((dark.reason, change), (Some(Reason::Dwell), None));
+    let (_, change) = it.observe(at(60.5), plain(&scores(0.9, 0.05, 0.05)));
+    assert_eq!(change, None, "the same label, and no event in between");
+    let (again, change) = it.observe(at(61.6), plain(&scores(0.9, 0.05, 0.05)));
+    assert_eq!((again.state, change), (State::Label(CAT), None));
+}
+
+#[test]
 fn rules_out_of_range_are_refused() {
     for (rules, message) in [
         (
