@@ -10,7 +10,7 @@ use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding,
-    Id, InvalidRules, Means, Memory,
+    Id, InvalidRules, Means, Memory, Weighting,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
@@ -269,6 +269,7 @@ fn planned(
     }
     if let Some(index) = &engine.index
         && index.info().n_entries < 10 * n_captions
+        && config.fusion.weighting.unwrap_or_else(|| engine.bundle.weighting()) != Weighting::Pooled
     {
         tracing::warn!(
             captions = index.info().n_entries,
