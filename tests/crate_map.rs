@@ -16,6 +16,7 @@ const ALL: &[&str] = &[
     "lookout-index",
     "lookout-pipeline",
     "lookout-publish",
+    "lookout-replay",
     "lookout-sources",
     "lookout-store",
 ];
@@ -33,6 +34,7 @@ const MAP: &[(&str, &[&str])] = &[
     ("lookout-kernels", &[]),
     ("lookout-pipeline", CORE),
     ("lookout-publish", CORE),
+    ("lookout-replay", CORE),
     ("lookout-sources", CORE),
     ("lookout-store", CORE),
     ("lookout", ALL),
@@ -45,6 +47,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("config", &["lookout-config"]),
     ("fsst-rs", &["lookout-index"]),
     ("instant-distance", &["lookout-index"]),
+    ("maud", &["lookout-replay"]),
     ("nokhwa", &["lookout-capture"]),
     // The demo's broker speaks the protocol with the client's codec.
     ("ort", &["lookout-encoder"]),

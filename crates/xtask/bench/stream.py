@@ -25,12 +25,12 @@ from PIL import Image
 SEED = 5
 FPS = 2
 SECONDS = 3600
-BACKGROUND_SECONDS = 600
+BACKGROUND_SECONDS = 3600
 SIZE = (320, 240)
 QUALITY = 80
 # Files of the starter; what each shows is in the captions of its table.
 STARTER = {
-    "none": ["coco_000000408805.jpg", "coco_000000116479.jpg", "coco_000000557172.jpg"],
+    "none": ["coco_000000408805.jpg"],
     "a bear": ["coco_000000000285.jpg", "coco_000000020247.jpg", "coco_000000229997.jpg"],
     "a bus": ["coco_000000252639.jpg", "coco_000000568290.jpg"],
     "a cat": ["coco_000000358083.jpg"],
