@@ -216,7 +216,7 @@ impl Reloader {
             }
             let known = samples.get(id).or_else(|| self.samples.get(id));
             let background = match known {
-                Some(known) => calibrated.clone().or(known),
+                Some(known) => calibrated.clone().or(known, classes),
                 None => calibrated.clone(),
             };
             let decider = Decider::new(*rules, Arc::clone(classes), now)?.on(&background);
