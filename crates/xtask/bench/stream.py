@@ -31,15 +31,15 @@ QUALITY = 80
 # Files of the starter; what each shows is in the captions of its table.
 STARTER = {
     "none": ["coco_000000408805.jpg"],
-    "a bear": ["coco_000000000285.jpg", "coco_000000020247.jpg", "coco_000000229997.jpg"],
-    "a bus": ["coco_000000252639.jpg", "coco_000000568290.jpg"],
-    "a cat": ["coco_000000358083.jpg"],
-    "a dog": ["coco_000000377575.jpg"],
-    "a horse": ["coco_000000214753.jpg"],
-    "a motorcycle": ["coco_000000165518.jpg"],
-    "an elephant": ["coco_000000519208.jpg"],
+    "bear": ["coco_000000000285.jpg", "coco_000000020247.jpg", "coco_000000229997.jpg"],
+    "bus": ["coco_000000252639.jpg", "coco_000000568290.jpg"],
+    "cat": ["coco_000000358083.jpg"],
+    "dog": ["coco_000000377575.jpg"],
+    "horse": ["coco_000000214753.jpg"],
+    "motorcycle": ["coco_000000165518.jpg"],
+    "elephant": ["coco_000000519208.jpg"],
 }
-NEGATIVES = ["an empty room"]
+NEGATIVES = ["empty room"]
 # Each frame by itself: what is accepted is shown, and given up below the same score.
 NO_TIME = "decision.smoothing_s=0; decision.dwell_s=0; decision.cooldown_s=0; decision.exit={enter}"
 TIME = "decision.smoothing_s=2; decision.dwell_s=1; decision.cooldown_s=5"
