@@ -113,11 +113,33 @@ fn truth_is_held_against_what_was_said() {
 }
 
 #[test]
+fn parts_that_are_no_frames_are_no_unreadable_frames() {
+    let site = site(1);
+    let recording = site.folder.path().join("yard.mjpeg");
+    let picture = fs::read(root().join("models/starter/pictures").join(PICTURES[0])).unwrap();
+    fs::write(&recording, [&picture[..], &[7; 100]].concat()).unwrap();
+    let (config, recording) = (site.config(), recording.display().to_string());
+    let config = config.display().to_string();
+    let fixed = ["replay", &recording, "--config", &config, "--camera", "yard"];
+    let ran = run(&[&fixed[..], &["--json"]].concat());
+    ran.failed(1, &["yard.mjpeg"]);
+    let report = ran.json().remove(0);
+    let counts = ["frames", "unreadable", "damaged"].map(|it| report[it].as_u64());
+    assert_eq!(counts, [1, 0, 1].map(Some));
+    assert_eq!(report["runs"][0]["evaluated"], 1);
+    // And it is no place for a page.
+    run(&[&fixed[..], &["--html", &recording]].concat()).failed(1, &["the recording itself"]);
+    assert!(fs::read(&recording).unwrap().starts_with(&picture));
+}
+
+#[test]
 fn what_is_wrong_is_told_and_the_rest_goes_on() {
     let site = site(1);
-    table(&site, "file\tseconds\ttruth\na.jpg\t0\ta fox\n");
-    replay(&site, &[])
-        .failed(78, &["frames.tsv:2: `truth` must be the id, the name or an alias", "a fox"]);
+    table(&site, "file\tseconds\ttruth\na.jpg\t0\ta fox\nb.jpg\t1\ta yak\n");
+    let compared = ["--compare", "decision.dwell_s=1", "--compare", "decision.dwell_s=2"];
+    let ran = replay(&site, &compared);
+    ran.failed(78, &["frames.tsv:2: `truth` must be the id, the name or an alias", "a yak"]);
+    assert_eq!(ran.stderr.matches("a fox").count(), 1, "{}", ran.stderr);
     table(&site, &format!("file\tseconds\n{}\t0\ngone.jpg\t1\n{0}\t2\n", BEAR));
     let ran = replay(&site, &["--json"]);
     ran.failed(1, &["gone.jpg"]);

@@ -12,8 +12,8 @@ use lookout_core::{Clock, Frame, FrameSource, PortError, Stop};
 use crate::uri::PicturePlace;
 use crate::{CaptureError, PictureLimits, read_picture};
 
-/// File name endings that count as pictures.
-pub(crate) const EXTENSIONS: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
+/// File name endings that count as pictures, in lower case.
+pub const PICTURE_EXTENSIONS: [&str; 6] = ["bmp", "gif", "jpeg", "jpg", "png", "webp"];
 
 /// Gives the pictures in the order of their names' bytes, each when it is due and asked for, so
 /// none is lost. The folder is listed again for each round.
@@ -64,20 +64,13 @@ impl Pictures {
         if !metadata.is_dir() {
             return Err(wrong("folder"));
         }
-        let mut names: Vec<OsString> = Vec::new();
-        for entry in fs::read_dir(&self.path).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name();
-            // Followed through links; a file that has gone meanwhile is none.
-            let is_file = |name| fs::metadata(self.path.join(name)).is_ok_and(|it| it.is_file());
-            if is_picture_name(Path::new(&name)) && is_file(&name) {
-                names.push(name);
-            }
-        }
+        let mut names = picture_names(&self.path).map_err(unreadable)?;
+        // Followed through links; a file that has gone meanwhile is none.
+        names.retain(|it| fs::metadata(self.path.join(it)).is_ok_and(|it| it.is_file()));
         if names.is_empty() {
-            let extensions = EXTENSIONS.join(", ");
+            let extensions = PICTURE_EXTENSIONS.join(", ");
             return Err(CaptureError::FolderEmpty { path: self.path.clone(), extensions });
         }
-        names.sort();
         Ok(names.into_iter().map(|it| self.path.join(it)).collect())
     }
 
@@ -111,10 +104,25 @@ impl FrameSource for Pictures {
     }
 }
 
-pub(crate) fn is_picture_name(name: &Path) -> bool {
+/// What in `folder` is called a picture, readable or not, and is no folder, in the order of the names'
+/// bytes. Hidden files are left out.
+pub fn picture_names(folder: &Path) -> std::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        let is_folder = fs::metadata(folder.join(&name)).is_ok_and(|it| it.is_dir());
+        if is_picture_name(Path::new(&name)) && !is_folder {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn is_picture_name(name: &Path) -> bool {
     let hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
     let extension = name.extension().map(|it| it.to_string_lossy().to_ascii_lowercase());
-    !hidden && extension.is_some_and(|it| EXTENSIONS.contains(&it.as_str()))
+    !hidden && extension.is_some_and(|it| PICTURE_EXTENSIONS.contains(&it.as_str()))
 }
 
 #[cfg(test)]

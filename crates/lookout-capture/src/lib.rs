@@ -26,6 +26,7 @@ use std::time::Duration;
 use lookout_core::{Clock, FrameSource};
 
 pub use error::CaptureError;
+pub use folder::{PICTURE_EXTENSIONS, picture_names};
 pub use picture::{
     PictureFileError, PictureLimits, ThumbnailError, decode_picture, read_picture, thumbnail,
 };

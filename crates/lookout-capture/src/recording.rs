@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use lookout_core::Picture;
 
-use crate::folder::{EXTENSIONS, is_picture_name};
+use crate::folder::{PICTURE_EXTENSIONS, picture_names};
 use crate::{PictureFileError, PictureLimits, decode_picture, read_picture};
 
 pub use error::RecordingError;
@@ -152,7 +152,7 @@ impl Recording {
             }
             let names = picture_names(path).map_err(unreadable)?;
             if names.is_empty() {
-                let extensions = EXTENSIONS.join(", ");
+                let extensions = PICTURE_EXTENSIONS.join(", ");
                 return Err(RecordingError::FolderEmpty { path: path.to_owned(), extensions });
             }
             let total = names.len() as u64;
@@ -253,18 +253,4 @@ impl Spells {
 fn time_of(n: u64, fps: f64) -> Duration {
     #[expect(clippy::cast_precision_loss, reason = "exact to 2^53 frames")]
     Duration::try_from_secs_f64(n as f64 / fps).unwrap_or(Duration::MAX)
-}
-
-/// All that are called pictures, readable or not, in the order of their names' bytes.
-fn picture_names(folder: &Path) -> std::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let is_folder = fs::metadata(folder.join(&name)).is_ok_and(|it| it.is_dir());
-        if is_picture_name(Path::new(&name)) && !is_folder {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }

@@ -7,6 +7,39 @@
 
 use crate::{ClassEmbeddings, Embedding, LogitScale};
 
+/// Words that banks are made of, and how near one of them usually is to another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BankWords {
+    words: Vec<Embedding>,
+    /// The median of the cosine to the nearest other one.
+    near: f64,
+}
+
+impl BankWords {
+    /// Fewest words: with fewer, a share of them says little.
+    pub const MIN: usize = 50;
+    /// Most words: each is compared with every other once, and with every picture.
+    pub const MAX: usize = 2000;
+
+    /// `None` for fewer than [`Self::MIN`] or more than [`Self::MAX`], or words of several dimensions.
+    pub fn new(words: Vec<Embedding>) -> Option<Self> {
+        let dimension = words.first()?.dimension();
+        let is_usable = (Self::MIN..=Self::MAX).contains(&words.len())
+            && words.iter().all(|it| it.dimension() == dimension);
+        is_usable.then(|| Self { near: usual_nearness(&words), words })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Never: there are at least [`Self::MIN`].
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+}
+
 /// Words that lie apart from the classes of one set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bank {
@@ -15,28 +48,22 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Fewest words that a bank is made of: with fewer, a share of them says little.
-    pub const MIN_WORDS: usize = 50;
-
     /// Of `words` those that are no nearer to any of `classes` than half of the words are to the word
     /// nearest to them: what lies nearer may mean the same, and would be counted against its own class.
-    /// The first `n_labels` of `classes` are labels. `None` where fewer than [`Self::MIN_WORDS`] are
-    /// given or left, or one has another dimension than the classes.
+    /// The first `n_labels` of `classes` are labels. `None` where fewer than [`BankWords::MIN`] are left,
+    /// or the words have another dimension than the classes.
     pub fn apart_from(
-        words: &[Embedding],
+        words: &BankWords,
         classes: &ClassEmbeddings,
         n_labels: usize,
     ) -> Option<Self> {
-        if words.len() < Self::MIN_WORDS
-            || words.iter().any(|it| it.dimension() != classes.dimension())
-        {
+        if words.words.iter().any(|it| it.dimension() != classes.dimension()) {
             return None;
         }
-        let near = usual_nearness(words);
         let is_apart =
-            |word: &&Embedding| classes.as_slice().iter().all(|it| it.cosine(word) <= near);
-        let words: Vec<Embedding> = words.iter().filter(is_apart).cloned().collect();
-        (Self::MIN_WORDS <= words.len()).then_some(Self { words, n_labels })
+            |word: &&Embedding| classes.as_slice().iter().all(|it| it.cosine(word) <= words.near);
+        let words: Vec<Embedding> = words.words.iter().filter(is_apart).cloned().collect();
+        (BankWords::MIN <= words.len()).then_some(Self { words, n_labels })
     }
 
     /// Words that were kept.
@@ -44,7 +71,7 @@ impl Bank {
         self.words.len()
     }
 
-    /// Never: there are at least [`Self::MIN_WORDS`].
+    /// Never: there are at least [`BankWords::MIN`].
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
@@ -99,13 +126,17 @@ mod tests {
         (0..100).map(|it| at(f64::from(it / 2) * 7.0 + f64::from(it % 2) * 2.0)).collect()
     }
 
+    fn bank(words: Vec<Embedding>, classes: &ClassEmbeddings) -> Option<Bank> {
+        Bank::apart_from(&BankWords::new(words).unwrap(), classes, 2)
+    }
+
     fn scale(scale: f64) -> LogitScale {
         LogitScale::from_linear(scale).unwrap()
     }
 
     #[test]
     fn words_nearer_to_a_class_than_words_are_to_each_other_are_left_out() {
-        let bank = Bank::apart_from(&words(), &classes(), 2).unwrap();
+        let bank = bank(words(), &classes()).unwrap();
         let is_near = |word: &Embedding| {
             let cosines =
                 classes().as_slice().iter().map(|it| it.cosine(word)).fold(-1.0, f64::max);
@@ -119,13 +150,16 @@ mod tests {
 
     #[test]
     fn a_bank_has_enough_words_of_its_space() {
-        assert_eq!(Bank::apart_from(&words()[..Bank::MIN_WORDS - 1], &classes(), 2), None);
+        assert_eq!(BankWords::new(words()[..BankWords::MIN - 1].to_vec()), None);
+        assert_eq!(BankWords::new(vec![at(3.0); BankWords::MAX + 1]), None);
         let mut other = words();
         other[7] = Embedding::normalize(vec![1.0, 0.0, 0.0]).unwrap();
-        assert_eq!(Bank::apart_from(&other, &classes(), 2), None);
+        assert_eq!(BankWords::new(other), None);
+        let of_another_space = vec![Embedding::normalize(vec![1.0, 0.0, 0.0]).unwrap(); 60];
+        assert_eq!(bank(of_another_space, &classes()), None);
         // As good as all of them stand on classes.
         let on_words = ClassEmbeddings::new(words().split_off(40)).unwrap();
-        assert_eq!(Bank::apart_from(&words(), &on_words, 2), None);
+        assert_eq!(bank(words(), &on_words), None);
     }
 
     #[test]
@@ -146,7 +180,7 @@ mod tests {
             scale_by in 0.001..1e6f64,
             degrees in 0.0..360.0f64,
         ) {
-            let bank = Bank::apart_from(&words(), &classes(), 2).unwrap();
+            let bank = bank(words(), &classes()).unwrap();
             let of = |degrees: f64| {
                 let image = at(degrees);
                 let cosines: Vec<f64> =

@@ -31,7 +31,7 @@ mod taught;
 
 pub use adaptation::{AdaptationMode, Adapted, typical_distance};
 pub use background::{Background, ClassBackground, InvalidBackground};
-pub use bank::Bank;
+pub use bank::{Bank, BankWords};
 pub use calibration::{
     CalibratedClass, Calibration, Calibrator, Extrapolation, MIN_BLOCKS, MIN_FRAMES, NoBound,
     Temperature, TooFewFrames,

@@ -57,6 +57,10 @@ pub(crate) fn pool(
     let mut said = vec![0.0; cosines.len()];
     for it in retrieved {
         let share = (scale * (it.similarity - nearest_caption)).exp();
+        // Too far for a float to tell; the nearest may come later, and a mean needs a share above 0.
+        if share <= 0.0 {
+            continue;
+        }
         let better_nats = scale * (it.similarity - nearest_class);
         let trust = 1.0 / (1.0 + ((HALF_TRUSTED_NATS - better_nats) / TRUST_WIDTH_NATS).exp());
         let of_caption = classes.cosines("a caption embedding", &it.embedding)?;
@@ -141,6 +145,21 @@ mod tests {
             assert!((got - expected).abs() < 1e-6, "{fused:?}");
         }
         assert!((it.weight - 0.076_955_605).abs() < 1e-6, "{}", it.weight);
+    }
+
+    #[test]
+    fn captions_too_far_to_count_may_come_before_the_nearest() {
+        let scale = LogitScale::from_linear(1000.0).unwrap();
+        let scales = Scales { image: scale, caption: scale, bias: None };
+        let retrieved = [(2.5, -0.5), (2.5, -0.4), (1.0, 0.9)].map(|(angle, similarity)| {
+            Retrieved { text: String::new(), embedding: axis(angle), similarity }
+        });
+        let cosines = ANGLES.map(|it: f64| (it - 0.5).cos());
+        let it = pool(&classes(), &scales, &[0.0; 3], &cosines, &retrieved).unwrap().unwrap();
+        for p in it.captions.probabilities().iter().chain(it.fused.probabilities()) {
+            assert!(p.is_finite(), "{:?} {:?}", it.captions, it.fused);
+        }
+        assert_eq!(it.captions.top().0, 1, "what the nearest says");
     }
 
     #[test]

@@ -12,5 +12,7 @@ mod tests;
 mod timeline;
 
 pub use figures::{Figures, Judged, Shares, TrueChange};
-pub use page::{Counts, DecidedBy, Page, RunPage, Seen, Side, reason_words, words};
+pub use page::{
+    Counts, DecidedBy, Page, RunPage, Seen, Side, reason_words, state_words, truth_words, words,
+};
 pub use timeline::{Event, Spell, Timeline, Truth};

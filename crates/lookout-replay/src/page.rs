@@ -7,12 +7,15 @@ use base64::prelude::BASE64_STANDARD;
 use lookout_core::{ClassKind, ClassSet, Distribution, Evidence, Outcome, Reason, State};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::strip::{hue, strip};
+use crate::strip::{Rows, hue, strip};
 use crate::{Figures, Judged, Timeline, TrueChange, Truth};
 
 /// Classes and captions that are shown of a frame's evidence.
 const N_SHOWN: usize = 3;
 const STYLE: &str = include_str!("page.css");
+const GENERATOR: &str = "lookout replay";
+/// What tells it stands before the title, which is as long as a file's name.
+const BEGINNING: usize = 1024;
 
 /// What the page is about.
 #[derive(Debug)]
@@ -23,8 +26,10 @@ pub struct Page<'a> {
     pub camera: &'a str,
     /// What became of the frames that every run shares.
     pub n_frames: u64,
-    /// Those that could not be read.
+    /// Of them those that could not be read.
     pub n_unreadable: u64,
+    /// Parts of the recording that are no frames.
+    pub n_damaged: u64,
     /// Time before and after an announcement in which it may be right.
     pub tolerance: Duration,
     /// At least one.
@@ -126,6 +131,13 @@ fn top(distribution: &Distribution) -> Vec<(usize, f64)> {
 }
 
 impl Page<'_> {
+    /// Whether a file that begins with `bytes` was written by [`Page::render`]; 1024 of them suffice.
+    pub fn is_one(bytes: &[u8]) -> bool {
+        let beginning = String::from_utf8_lossy(&bytes[..bytes.len().min(BEGINNING)]);
+        beginning.starts_with("<!DOCTYPE html>")
+            && beginning.contains(&format!("<meta name=\"generator\" content=\"{GENERATOR}\">"))
+    }
+
     /// The whole document. All that comes from outside is escaped, and control characters are replaced.
     pub fn render(&self) -> String {
         let title = format!("Replay of {}", clean(self.recording));
@@ -138,6 +150,7 @@ impl Page<'_> {
                     meta http-equiv="Content-Security-Policy"
                         content="default-src 'none'; img-src data:; style-src 'unsafe-inline'";
                     meta name="color-scheme" content="light dark";
+                    meta name="generator" content=(GENERATOR);
                     title { (title) }
                     style { (PreEscaped(STYLE)) }
                 }
@@ -147,6 +160,9 @@ impl Page<'_> {
                         "Camera " (self.camera) ", " (self.n_frames) " frames"
                         @if 0 < self.n_unreadable { ", " (self.n_unreadable) " of them unreadable" }
                         "."
+                        @if 0 < self.n_damaged {
+                            " Damaged parts of the recording: " (self.n_damaged) "."
+                        }
                     }
                     (self.summary())
                     @for (idx, run) in self.runs.iter().enumerate() { (section(run, idx)) }
@@ -237,7 +253,11 @@ fn section(run: &RunPage<'_>, idx: usize) -> Markup {
                 (evaluated) " frames evaluated, " (gated) " that showed nothing new, " (dropped)
                 " that came too soon for max_fps."
             }
-            (strip(run.timeline, judged, run.classes, &id))
+            (strip(run.timeline, judged, run.classes, &Rows {
+                id: &id,
+                n_events: run.decided_by.len(),
+                n_true_changes: run.first_frames.len(),
+            }))
             (legend(run.classes, judged.is_some()))
             (events(run, &id))
             @if let Some(judged) = judged { (true_changes(run, judged, &id)) }
@@ -262,7 +282,7 @@ fn legend(classes: &ClassSet, has_truth: bool) -> Markup {
 fn events(run: &RunPage<'_>, id: &str) -> Markup {
     let events = run.timeline.events();
     let is_false =
-        |idx: usize| run.figures.judged.as_ref().is_some_and(|it| it.false_alarms.contains(&idx));
+        |idx: usize| run.figures.judged.as_ref().is_some_and(|it| it.is_false_alarm(idx));
     html! {
         table {
             caption { "Changes announced" }
@@ -385,7 +405,8 @@ fn outcome_words(outcome: Outcome, classes: &ClassSet) -> String {
     }
 }
 
-pub(crate) fn state_words(state: State, classes: &ClassSet) -> String {
+/// A state by the names of its classes, without control characters.
+pub fn state_words(state: State, classes: &ClassSet) -> String {
     match state {
         State::Label(idx) | State::None(idx) => outcome_words(Outcome::Class(idx), classes),
         State::Unknown => "unknown".to_owned(),
@@ -393,7 +414,8 @@ pub(crate) fn state_words(state: State, classes: &ClassSet) -> String {
     }
 }
 
-pub(crate) fn truth_words(truth: Truth, classes: &ClassSet) -> String {
+/// A truth by the names of its classes, without control characters.
+pub fn truth_words(truth: Truth, classes: &ClassSet) -> String {
     match truth {
         Truth::Label(idx) => class_name(idx, classes),
         Truth::NoLabel => "no label".to_owned(),

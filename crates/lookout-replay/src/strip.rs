@@ -22,12 +22,22 @@ struct Part {
     name: String,
 }
 
-/// State above truth, and marks where the two part. `id` begins the names of the rows that the marks lead to.
+/// The rows of the tables below, which marks lead to.
+pub(crate) struct Rows<'a> {
+    /// What their ids begin with.
+    pub(crate) id: &'a str,
+    /// The first so many events are listed.
+    pub(crate) n_events: usize,
+    /// The first so many true changes.
+    pub(crate) n_true_changes: usize,
+}
+
+/// State above truth, and marks where the two part.
 pub(crate) fn strip(
     timeline: &Timeline,
     judged: Option<&Judged>,
     classes: &ClassSet,
-    id: &str,
+    rows: &Rows<'_>,
 ) -> Markup {
     let states = parts(timeline.end(), |at| {
         let state = timeline.state_at(at);
@@ -57,11 +67,13 @@ pub(crate) fn strip(
                 (row(&truths, 54, timeline.end(), "right"))
                 @for &event in judged.false_alarms.iter().take(MAX_MARKS) {
                     @let at = timeline.events()[event].at;
-                    (mark(column(at, timeline.end()), "false alarm", at, &format!("{id}-e{event}")))
+                    @let row = (event < rows.n_events).then(|| format!("{}-e{event}", rows.id));
+                    (mark(column(at, timeline.end()), "false alarm", at, row.as_deref()))
                 }
                 @for (idx, it) in judged.true_changes.iter().enumerate()
                     .filter(|it| it.1.delay.is_none()).take(MAX_MARKS) {
-                    (mark(column(it.at, timeline.end()), "missed", it.at, &format!("{id}-t{idx}")))
+                    @let row = (idx < rows.n_true_changes).then(|| format!("{}-t{idx}", rows.id));
+                    (mark(column(it.at, timeline.end()), "missed", it.at, row.as_deref()))
                 }
             }
         }
@@ -80,11 +92,16 @@ fn row(parts: &[Part], y: usize, end: Duration, what: &str) -> Markup {
     }
 }
 
-fn mark(x: usize, what: &str, at: Duration, row: &str) -> Markup {
+/// One that leads to its row, where that is listed.
+fn mark(x: usize, what: &str, at: Duration, row: Option<&str>) -> Markup {
+    let path = html! {
+        path class=(if what == "missed" { "missed" } else { "false" })
+            d={ "M" (x) " 13l-5 -12h10z" } { title { (what) " at " (clock(at)) } }
+    };
     html! {
-        a href={ "#" (row) } aria-label={ (what) " at " (clock(at)) } {
-            path class=(if what == "missed" { "missed" } else { "false" })
-                d={ "M" (x) " 13l-5 -12h10z" } { title { (what) " at " (clock(at)) } }
+        @match row {
+            Some(row) => a href={ "#" (row) } aria-label={ (what) " at " (clock(at)) } { (path) },
+            None => (path),
         }
     }
 }

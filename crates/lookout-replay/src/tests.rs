@@ -69,8 +69,16 @@ fn page(text: &str, n: u64, n_shown: usize) -> String {
         first_frames: &[Some(seen)],
     };
     let tolerance = Duration::ZERO;
-    Page { recording: text, camera: "yard", n_frames: 3, n_unreadable: 1, tolerance, runs: &[run] }
-        .render()
+    Page {
+        recording: text,
+        camera: "yard",
+        n_frames: 3,
+        n_unreadable: 1,
+        n_damaged: 2,
+        tolerance,
+        runs: &[run],
+    }
+    .render()
 }
 
 #[test]
@@ -111,4 +119,22 @@ fn a_long_recording_makes_no_long_page() {
     let page = page("a cat", 100_000, 300);
     assert!(page.len() < 1_000_000, "{}", page.len());
     assert!(page.contains("99700 more changes are not listed here."));
+    let links: Vec<&str> =
+        page.split("href=\"#").skip(1).filter_map(|it| it.split('"').next()).collect();
+    assert!(100 < links.len(), "{}", links.len());
+    for row in links {
+        assert!(page.contains(&format!("<tr id=\"{row}\"")), "{row} leads nowhere");
+    }
+    assert_eq!(page.matches("<path class=\"false\"").count(), 500, "the others have no link");
+}
+
+#[test]
+fn a_page_is_known_by_its_beginning() {
+    let page = page(&"a name ".repeat(100), 3, 3);
+    assert!(Page::is_one(page.as_bytes()));
+    assert!(Page::is_one(&page.as_bytes()[..1024]));
+    let other = page.replace("lookout replay", "somebody else");
+    for other in [other.as_bytes(), &page.as_bytes()[1..], b"<!DOCTYPE html>", b"\xff\xd8", b""] {
+        assert!(!Page::is_one(other));
+    }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use lookout_config::BankPlace;
-use lookout_core::{Bank, Class, ClassEmbeddings, ClassKind, ClassSet, Embedding, Id};
+use lookout_core::{Bank, BankWords, Class, ClassEmbeddings, ClassKind, ClassSet, Id};
 use lookout_encoder::Bundle;
 
 /// `words/everyday.py` says how it is made.
@@ -28,20 +28,25 @@ pub(crate) fn words(place: &BankPlace, bundle: &Bundle) -> anyhow::Result<Option
     parse(&text, bundle.templates()).with_context(name).map(Some)
 }
 
-/// The bank of one class set, of the embeddings of all words; without any there is none.
+/// The embeddings of all words, made ready once for every class set.
+pub(crate) fn ready(embeddings: &ClassEmbeddings) -> anyhow::Result<BankWords> {
+    let words = embeddings.as_slice().to_vec();
+    BankWords::new(words)
+        .with_context(|| format!("needs {} to {} words", BankWords::MIN, BankWords::MAX))
+}
+
+/// The bank of one class set; without words there is none.
 pub(crate) fn apart(
-    words: &[Embedding],
+    words: Option<&BankWords>,
     set: &ClassSet,
     classes: &ClassEmbeddings,
 ) -> anyhow::Result<Option<Bank>> {
-    if words.is_empty() {
-        return Ok(None);
-    }
+    let Some(words) = words else { return Ok(None) };
     let n_labels = set.classes().iter().filter(|it| it.kind == ClassKind::Label).count();
     let bank = Bank::apart_from(words, classes, n_labels).with_context(|| {
         format!(
             "leaves fewer than {} of its {} words apart from the labels and negatives",
-            Bank::MIN_WORDS,
+            BankWords::MIN,
             words.len()
         )
     })?;
@@ -72,8 +77,13 @@ fn parse(text: &str, templates: &[String]) -> anyhow::Result<ClassSet> {
     let is_new =
         |it: &&str| !it.is_empty() && !it.starts_with('#') && seen.insert(it.to_lowercase());
     let words: Vec<&str> = text.lines().map(str::trim).filter(is_new).collect();
-    if words.len() < Bank::MIN_WORDS {
-        bail!("needs at least {} words, one a line, got {}", Bank::MIN_WORDS, words.len());
+    if !(BankWords::MIN..=BankWords::MAX).contains(&words.len()) {
+        bail!(
+            "must have {} to {} words, one a line, got {}",
+            BankWords::MIN,
+            BankWords::MAX,
+            words.len()
+        );
     }
     set_of(&words, templates)
 }
@@ -119,12 +129,15 @@ mod tests {
     #[test]
     fn comments_and_repetitions_are_no_words_and_too_few_are_refused() {
         let mut text = String::from("# a comment\n\nA Tree\na tree \n");
-        for it in 0..Bank::MIN_WORDS - 1 {
+        for it in 0..BankWords::MIN - 1 {
             text += &format!("thing {it}\n");
         }
-        assert_eq!(parse(&text, &templates()).unwrap().classes().len(), Bank::MIN_WORDS);
+        assert_eq!(parse(&text, &templates()).unwrap().classes().len(), BankWords::MIN);
         let error = parse("a\nb\n", &templates()).unwrap_err().to_string();
-        assert_eq!(error, "needs at least 50 words, one a line, got 2");
+        assert_eq!(error, "must have 50 to 2000 words, one a line, got 2");
+        let many: String = (0..=BankWords::MAX).map(|it| format!("thing {it}\n")).collect();
+        let error = parse(&many, &templates()).unwrap_err().to_string();
+        assert_eq!(error, "must have 50 to 2000 words, one a line, got 2001");
         let long = format!("{text}{}\n", "x".repeat(2000));
         assert!(
             parse(&long, &templates()).unwrap_err().to_string().contains("1 to 1000 characters")

@@ -11,6 +11,7 @@ use lookout_core::{
     Background, ClassSet, Classifier, Decider, Distribution, Evidence, Id, Reason, State,
 };
 use lookout_publish::payload::{EvidencePayload, PictureLine};
+use lookout_replay::reason_words;
 use lookout_store::Calibrations;
 use serde::Serialize;
 
@@ -59,8 +60,8 @@ pub(crate) fn run(args: &ClassifyArgs) -> Result<(), Failure> {
     let sets: Vec<&ClassSet> = std::iter::once(&*classes).chain(&words).collect();
     let mut compiled = engine::compile(&runtime, &engine.bundle, &sets, &Packs::here())?;
     let embeddings = compiled.remove(0);
-    let words = compiled.pop().map_or_else(Vec::new, |it| it.as_slice().to_vec());
-    let bank = bank::apart(&words, &classes, &embeddings).context("the bank")?;
+    let words = compiled.pop().map(|it| bank::ready(&it)).transpose().context("the bank")?;
+    let bank = bank::apart(words.as_ref(), &classes, &embeddings).context("the bank")?;
     let recipe = engine.recipe(None, None)?;
     let samples = recipe.background(&embeddings);
     let background = match &args.calibration {
@@ -212,16 +213,4 @@ pub(crate) fn describe(
         }
     }
     text
-}
-
-fn reason_words(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Gated => "nothing new",
-        Reason::LowScore => "score too low",
-        Reason::LowMargin => "too close to the next",
-        Reason::Background => "not above the background",
-        Reason::Dwell => "not long enough yet",
-        Reason::Cooldown => "too soon after the last event",
-        Reason::Removed => "no label any more",
-    }
 }

@@ -32,6 +32,7 @@ mod service;
 mod suggest;
 mod teach;
 mod views;
+mod whole;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
-    Background, Bank, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules, Embedding,
+    Background, Bank, BankWords, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules,
     Id, InvalidRules, Means, Memory, Weighting,
 };
 use lookout_encoder::{Bundle, Runtime};
@@ -39,8 +39,8 @@ pub(crate) struct Plan {
     /// What is not calibrated though a calibration is configured.
     pub(crate) uncalibrated: Uncalibrated,
     pub(crate) mqtt: MqttSettings,
-    /// The words of the background bank; empty without one.
-    pub(crate) words: Vec<Embedding>,
+    /// The words of the background bank, if there is one.
+    pub(crate) words: Option<BankWords>,
 }
 
 /// A camera that may be started.
@@ -249,8 +249,8 @@ pub(crate) struct Watched {
     pub(crate) cameras: Vec<PlannedCamera>,
     /// What is not calibrated though a calibration is configured.
     pub(crate) uncalibrated: Uncalibrated,
-    /// The words of the background bank; empty without one.
-    pub(crate) words: Vec<Embedding>,
+    /// The words of the background bank, if there is one.
+    pub(crate) words: Option<BankWords>,
 }
 
 /// The cameras of a configuration, ready to be watched with `engine`. `faults` are those known already.
@@ -309,13 +309,16 @@ fn planned(
     let mut sets: Vec<&ClassSet> = checked.iter().map(|it| &*it.2).collect();
     sets.extend(&words);
     let mut compiled = engine::compile(&engine.runtime, &engine.bundle, &sets, packs)?;
-    let words =
-        words.and_then(|_| compiled.pop()).map_or_else(Vec::new, |it| it.as_slice().to_vec());
+    let words = words
+        .and_then(|_| compiled.pop())
+        .map(|it| bank::ready(&it))
+        .transpose()
+        .map_err(|error| Failure::faults(&[bank_fault(config, &error)]))?;
     let mut cameras = Vec::new();
     for (checked, embeddings) in checked.into_iter().zip(compiled) {
         let (settings, uri, classes, rules, calibrated) = checked;
         let samples = recipe.background(&embeddings);
-        let bank = bank::apart(&words, &classes, &embeddings)
+        let bank = bank::apart(words.as_ref(), &classes, &embeddings)
             .map_err(|error| Failure::faults(&[bank_fault(config, &error)]))?;
         cameras.push(PlannedCamera {
             settings,

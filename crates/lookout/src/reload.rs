@@ -15,7 +15,7 @@ use anyhow::{Context, anyhow};
 use crossbeam_channel::{Sender, bounded, select};
 use lookout_config::Config;
 use lookout_core::{
-    Background, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Embedding, Id, Stop,
+    Background, BankWords, ClassEmbeddings, ClassSet, Clock, Decider, DecisionRules, Id, Stop,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_pipeline::{Event, LabelSender, Labels, NewLabels};
@@ -51,8 +51,8 @@ pub(crate) struct Reloader {
     started: Config,
     bundle: Bundle,
     runtime: Runtime,
-    /// The words of the background bank; empty without one.
-    words: Vec<Embedding>,
+    /// The words of the background bank, if there is one.
+    words: Option<BankWords>,
     recipe: Recipe,
     in_use: CameraLabels,
     /// What the model's samples say of any scene, for the classes in use.
@@ -222,7 +222,7 @@ impl Reloader {
             let decider = Decider::new(*rules, Arc::clone(classes), now)?.on(&background);
             let classifier = match embeddings.remove(id) {
                 Some(it) => {
-                    let bank = bank::apart(&self.words, classes, &it)
+                    let bank = bank::apart(self.words.as_ref(), classes, &it)
                         .context("the background bank cannot be used")?;
                     Some(self.recipe.classifier(it)?.against(bank))
                 }

@@ -1,8 +1,10 @@
 //! `lookout replay`: what would have happened, with the same parts as `run` and the recording's clock.
 
 mod args;
+mod html;
 mod report;
 mod run;
+mod story;
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,12 +33,19 @@ const MAX_TOLD: u64 = 20;
 #[derive(Default)]
 struct Frames {
     n: u64,
+    /// Of them those that could not be read.
     n_bad: u64,
+    /// Parts of the recording that are no frames.
+    n_damaged: u64,
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let base = plan::load(&args.config)?;
     let camera = camera_id(&base, args)?;
+    if let Some(path) = &args.html {
+        // Told before hours of work.
+        html::check(path, &args.recording)?;
+    }
     let (mut engine, watched) = plan::offline(&base, &Packs::here())?;
     watched.uncalibrated.notes().iter().for_each(|it| output::complain(it));
     let camera_of = |cameras: Vec<PlannedCamera>| {
@@ -75,9 +84,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     }
     if let Some(path) = &args.html {
         let page = page(args, &camera, &frames, &runs, &figures, tolerance);
-        std::fs::write(path, page).with_context(|| path.display().to_string())?;
+        html::write(path, &args.recording, &page)?;
     }
-    if frames.n_bad == 0 { Ok(()) } else { Err(Failure::Partial) }
+    if frames.n_bad + frames.n_damaged == 0 { Ok(()) } else { Err(Failure::Partial) }
 }
 
 /// The camera that is meant: the one named, else the only one.
@@ -117,18 +126,18 @@ fn varied(args: &ConfigArgs, changes: &args::Compare, base: &Config) -> Result<C
 fn check_truths(recording: &Recording, runs: &[Run], camera: &str) -> Result<(), Failure> {
     let Some((path, truths)) = recording.truths() else { return Ok(()) };
     let mut faults = Vec::new();
-    for run in runs {
-        for (name, line) in truths {
-            if run.truth(&Truth::Class(name.clone())).is_none() {
-                faults.push(format!(
-                    "{}:{line}: `truth` must be the id, the name or an alias of a class of camera {camera}, \
-                     `none` or empty, got {name:?}",
-                    path.display()
-                ));
-            }
+    for (name, line) in truths {
+        // Once, however many runs lack it.
+        let truth = Truth::Class(name.clone());
+        if let Some(run) = runs.iter().find(|it| it.truth(&truth).is_none()) {
+            faults.push(format!(
+                "{}:{line}: `truth` must be the id, the name or an alias of a class of camera {camera} \
+                 ({}), `none` or empty, got {name:?}",
+                path.display(),
+                run.name
+            ));
         }
     }
-    faults.dedup();
     if faults.is_empty() { Ok(()) } else { Err(Failure::Config(faults)) }
 }
 
@@ -146,7 +155,8 @@ fn play(
         let frame = match next {
             Ok(frame) => frame,
             Err(error) => {
-                bad(&mut frames, &format!("{:#}", anyhow::Error::from(error)));
+                frames.n_damaged += 1;
+                frames.complain(&format!("{:#}", anyhow::Error::from(error)));
                 continue;
             }
         };
@@ -167,7 +177,8 @@ fn play(
         let picture = match frame.picture() {
             Ok(picture) => picture,
             Err(error) => {
-                bad(&mut frames, &format!("{:#}", anyhow::Error::from(error)));
+                frames.n_bad += 1;
+                frames.complain(&format!("{:#}", anyhow::Error::from(error)));
                 continue;
             }
         };
@@ -185,7 +196,8 @@ fn play(
                         return Err(error.into());
                     }
                     Err(error) => {
-                        bad(&mut frames, &format!("{}: {error}", frame.name));
+                        frames.n_bad += 1;
+                        frames.complain(&format!("{}: {error}", frame.name));
                         break;
                     }
                 };
@@ -210,14 +222,16 @@ fn see(
     Ok((image, candidates))
 }
 
-fn bad(frames: &mut Frames, what: &str) {
-    frames.n_bad += 1;
-    match frames.n_bad.cmp(&MAX_TOLD) {
-        std::cmp::Ordering::Less => output::complain(what),
-        std::cmp::Ordering::Equal => {
-            output::complain(&format!("{what}; further ones are counted, not told"));
+impl Frames {
+    /// Tells what was wrong with the last one that was counted as bad or damaged.
+    fn complain(&self, what: &str) {
+        match (self.n_bad + self.n_damaged).cmp(&MAX_TOLD) {
+            std::cmp::Ordering::Less => output::complain(what),
+            std::cmp::Ordering::Equal => {
+                output::complain(&format!("{what}; further ones are counted, not told"));
+            }
+            std::cmp::Ordering::Greater => {}
         }
-        std::cmp::Ordering::Greater => {}
     }
 }
 
@@ -251,6 +265,7 @@ fn page(
         camera,
         n_frames: frames.n,
         n_unreadable: frames.n_bad,
+        n_damaged: frames.n_damaged,
         tolerance,
         runs: &pages,
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use lookout_capture::read_picture;
+use lookout_capture::{PICTURE_EXTENSIONS, picture_names, read_picture};
 use lookout_core::{ClassEmbeddings, Embedding, Retrieved, Selection, choose, suggest};
 use lookout_index::Index;
 use serde::Serialize;
@@ -25,7 +25,6 @@ const LEAST_THINGS: f64 = 0.2;
 /// Words that are embedded at most, those in most captions: 3 templates of 500 take some 15 s.
 const MAX_WORDS: usize = 500;
 const N_EXAMPLES: usize = 2;
-const EXTENSIONS: [&str; 6] = ["jpg", "jpeg", "png", "webp", "bmp", "gif"];
 
 /// What is kept of a picture.
 struct Seen {
@@ -103,19 +102,11 @@ fn pictures(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
             pictures.push(path.clone());
             continue;
         }
-        let mut inside = Vec::new();
-        for entry in std::fs::read_dir(path).with_context(|| path.display().to_string())? {
-            let file = entry.with_context(|| path.display().to_string())?.path();
-            let extension = file.extension().and_then(|it| it.to_str()).map(str::to_lowercase);
-            if extension.is_some_and(|it| EXTENSIONS.contains(&it.as_str())) && file.is_file() {
-                inside.push(file);
-            }
-        }
+        let inside = picture_names(path).with_context(|| path.display().to_string())?;
         if inside.is_empty() {
-            bail!("{} has no picture ({})", path.display(), EXTENSIONS.join(", "));
+            bail!("{} has no picture ({})", path.display(), PICTURE_EXTENSIONS.join(", "));
         }
-        inside.sort();
-        pictures.append(&mut inside);
+        pictures.extend(inside.into_iter().map(|it| path.join(it)));
     }
     Ok(pictures)
 }

@@ -18,16 +18,21 @@ fn every_verb_has_examples() {
         &["demo"],
         &["run"],
         &["check"],
+        &["calibrate"],
         &["classify"],
         &["embed"],
+        &["eval"],
+        &["replay"],
         &["index", "build"],
         &["index", "info"],
         &["index", "search"],
         &["labels", "tune"],
         &["labels", "show"],
         &["suggest"],
+        &["teach"],
         &["models", "verify"],
         &["models", "get"],
+        &["models", "import"],
     ] {
         let help = help(args);
         let (_, examples) =

@@ -13,7 +13,7 @@ use lookout_sources::EmbeddingSet;
 
 use super::args::EvalArgs;
 use super::report::{About, SetReport, Shared};
-use super::stream::{Stream, Subject, Truth};
+use super::stream::{Stream, Subject, Texts, Truth};
 use crate::engine;
 use crate::failure::Failure;
 use crate::index::meter::Meter;
@@ -81,19 +81,18 @@ fn evaluate_one(
     let classes =
         ClassEmbeddings::new(set.class_embeddings.clone()).map_err(anyhow::Error::from)?;
     let subject = Subject {
-        classes,
+        // Of the model no pictures of other things are known.
+        texts: Texts { classes, background: Background::unknown(set.classes.len()) },
         names: None,
         n_labels: set.classes.len(),
         scales: set.scales,
         captions: counts.captions,
         caption_mean: mean(&set.caption_embeddings),
-        distance: typical_distance(set.images.get(..N_SAMPLES).unwrap_or(&set.images)),
+        distance: typical_distance(&spread(&set.images, N_SAMPLES)),
         rules: engine::single_picture_rules(RULES),
-        // Of the model no pictures of other things are known.
-        background: Background::unknown(set.classes.len()),
         set: Arc::new(class_set(set)?),
     };
-    let mut stream = Stream::new(&subject, args)?;
+    let mut stream = Stream::new(&subject, args.seed)?;
     let mut shared = Shared::default();
     let mut meter = Meter::start("pictures");
     let total = (set.images.len() + unknown.map_or(0, |it| it.images.len())) as u64;
@@ -154,6 +153,12 @@ fn class_set(set: &EmbeddingSet) -> anyhow::Result<ClassSet> {
     })
 }
 
+/// `n` of them evenly over all, as sets are often sorted by class; all where there are fewer.
+fn spread(images: &[Embedding], n: usize) -> Vec<Embedding> {
+    let n = n.min(images.len());
+    (0..n).map(|it| images[it * images.len() / n].clone()).collect()
+}
+
 /// The mean, not normalized.
 fn mean(embeddings: &[Embedding]) -> Vec<f32> {
     let mut sum = vec![0.0f64; embeddings.first().map_or(0, Embedding::dimension)];
@@ -194,4 +199,18 @@ fn nearest(
         Candidate { text, embedding, key_similarity }
     };
     hits.into_iter().map(candidate).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_of_the_whole_set() {
+        let one = |it: u16| Embedding::normalize(vec![f32::from(it), 1.0]).unwrap();
+        let images: Vec<Embedding> = (0..100).map(one).collect();
+        assert_eq!(spread(&images, 4), [0, 25, 50, 75].map(one));
+        assert_eq!(spread(&images[..3], 40), images[..3]);
+        assert_eq!(spread(&[], 40), []);
+    }
 }

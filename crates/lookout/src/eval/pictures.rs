@@ -9,14 +9,14 @@ use anyhow::{Context, anyhow};
 use cpu_time::ProcessTime;
 use lookout_capture::read_picture;
 use lookout_config::{ConfigError, LabelSet};
-use lookout_core::{Candidate, Class, ClassKind, ClassSet, DEFAULT_TEMPLATE};
+use lookout_core::{Candidate, Class, ClassEmbeddings, ClassKind, ClassSet, DEFAULT_TEMPLATE};
 use lookout_encoder::Bundle;
 use lookout_sources::LabelledPicture;
 
 use super::args::{Counts, EvalArgs};
 use super::matching::{Names, Unmatched};
 use super::report::{About, SetReport, Shared, UnmatchedLabel, Unreadable};
-use super::stream::{Stream, Subject, Truth};
+use super::stream::{Stream, Subject, Texts, Truth};
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
 use crate::index::meter::Meter;
@@ -63,19 +63,22 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
     let classes = compiled.next().context("the label set was not embedded")?;
     let n_labels = set.classes().iter().filter(|it| it.kind == ClassKind::Label).count();
     let recipe = engine.recipe(None, None)?;
+    let texts = |classes: ClassEmbeddings| {
+        let background = recipe.background(&classes);
+        Texts { classes, background }
+    };
     let subject = Subject {
-        names: compiled.next(),
+        names: compiled.next().map(texts),
         n_labels,
         scales: engine.bundle.scales(),
         captions: counts.captions,
         caption_mean: engine.index.as_ref().map_or_else(Vec::new, |it| it.caption_mean().to_vec()),
         distance: recipe.typical_distance(),
         rules: engine::single_picture_rules(engine.bundle.decision()),
-        background: recipe.background(&classes),
         set: Arc::new(set.clone()),
-        classes,
+        texts: texts(classes),
     };
-    let mut stream = Stream::new(&subject, args)?;
+    let mut stream = Stream::new(&subject, args.seed)?;
     let zero = Some(Duration::ZERO);
     let mut shared = Shared { decode: zero, encode: zero, search: Duration::ZERO };
     let mut unreadable = Vec::new();
@@ -224,16 +227,68 @@ fn unknowns<'a>(
     let mut faults = Vec::new();
     for picture in pictures {
         for label in &picture.labels {
-            let Ok(class) = names.find(label) else { continue };
-            if set.classes()[class].kind == ClassKind::Label {
-                let name = &picture.name;
-                faults.push(format!("--unknown: {name:?} shows {label:?}, which is a label"));
-            }
+            let what = match names.find(label) {
+                Ok(class) if set.classes()[class].kind == ClassKind::Label => {
+                    "which is a label".to_owned()
+                }
+                Err(Unmatched::Several(ids)) => {
+                    format!("which may be any of the classes {}; use an id", ids.join(", "))
+                }
+                Ok(_) | Err(Unmatched::Nothing) => continue,
+            };
+            faults.push(format!("--unknown: {:?} shows {label:?}, {what}", picture.name));
         }
     }
     if faults.is_empty() {
         Ok(pictures.iter().map(|it| (it, Truth::Unknown)).collect())
     } else {
         Err(Failure::Config(faults))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_a_label_is_not_unknown() {
+        let class = |id: &str, kind, name: &str| Class {
+            id: lookout_core::Id::new(id).unwrap(),
+            kind,
+            name: name.to_owned(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        let classes = vec![
+            class("crane1", ClassKind::Label, "crane"),
+            class("crane2", ClassKind::Label, "crane"),
+            class("dark", ClassKind::Negative, "darkness"),
+        ];
+        let set = ClassSet::new(vec!["{}".to_owned()], classes).unwrap();
+        let names = Names::of(&set);
+        let shows = |label: &str| {
+            let picture = LabelledPicture {
+                path: "a.jpg".into(),
+                name: "a.jpg".to_owned(),
+                labels: vec![label.to_owned()],
+                captions: vec![],
+            };
+            match unknowns(&[picture], &names, &set) {
+                Ok(it) => Ok(it.len()),
+                Err(Failure::Config(faults)) => Err(faults.join("; ")),
+                Err(_) => panic!("another failure"),
+            }
+        };
+        assert_eq!(shows("darkness"), Ok(1));
+        assert_eq!(shows("a truck"), Ok(1));
+        assert_eq!(
+            shows("Crane"),
+            Err("--unknown: \"a.jpg\" shows \"Crane\", which may be any of the classes crane1, \
+                 crane2; use an id"
+                .to_owned())
+        );
+        let label = shows("crane1").unwrap_err();
+        assert!(label.ends_with("which is a label"), "{label}");
     }
 }

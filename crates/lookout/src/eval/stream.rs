@@ -10,14 +10,20 @@ use lookout_core::{
 };
 use lookout_eval::{Half, rank};
 
-use super::args::EvalArgs;
 use super::variants::{Prompts, Reads, VARIANTS, Variant};
+
+/// The classes as texts, and what is known of the background of these texts.
+pub(crate) struct Texts {
+    pub(crate) classes: ClassEmbeddings,
+    pub(crate) background: Background,
+}
 
 /// What variants are made of.
 pub(crate) struct Subject {
-    pub(crate) classes: ClassEmbeddings,
+    /// Of all that the label set and its templates say.
+    pub(crate) texts: Texts,
     /// Of the bare names, where they are known.
-    pub(crate) names: Option<ClassEmbeddings>,
+    pub(crate) names: Option<Texts>,
     pub(crate) set: Arc<ClassSet>,
     /// The first so many classes are labels, the others negatives.
     pub(crate) n_labels: usize,
@@ -30,7 +36,6 @@ pub(crate) struct Subject {
     pub(crate) distance: Option<f64>,
     /// By which a picture is accepted.
     pub(crate) rules: DecisionRules,
-    pub(crate) background: Background,
 }
 
 /// What is true of a picture.
@@ -90,17 +95,16 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Starts every variant that `subject` has what it takes for.
-    pub(crate) fn new(subject: &Subject, args: &EvalArgs) -> anyhow::Result<Self> {
+    pub(crate) fn new(subject: &Subject, seed: u64) -> anyhow::Result<Self> {
         let decider = Decider::new(subject.rules, Arc::clone(&subject.set), Duration::ZERO)?;
-        let decider = decider.on(&subject.background);
         let start = |variant: &'static Variant| {
-            let classes = match variant.prompts {
+            let Texts { classes, background } = match variant.prompts {
                 Prompts::Names => subject.names.as_ref()?,
-                Prompts::All => &subject.classes,
+                Prompts::All => &subject.texts,
             };
             let (scales, k) = (subject.scales, subject.captions);
             let classifier = Classifier::new(classes.clone(), scales, variant.weighting, k)
-                .on(subject.background.clone())
+                .on(background.clone())
                 .with_caption_mean(&subject.caption_mean);
             let classifier = match variant.adapts {
                 true => {
@@ -109,16 +113,17 @@ impl Stream {
                 }
                 false => classifier,
             };
-            let (answers, cpu, decider) = (Vec::new(), Duration::ZERO, decider.clone());
+            let (answers, cpu) = (Vec::new(), Duration::ZERO);
+            let decider = decider.clone().on(background);
             Some(classifier.map(|classifier| Run { variant, answers, cpu, classifier, decider }))
         };
         let runs = VARIANTS.iter().filter_map(start).collect::<Result<_, _>>()?;
         Ok(Self {
             seen: Vec::new(),
             runs,
-            n_classes: subject.classes.as_slice().len(),
+            n_classes: subject.texts.classes.as_slice().len(),
             n_labels: subject.n_labels,
-            seed: args.seed,
+            seed,
         })
     }
 
@@ -184,5 +189,63 @@ impl Run {
             accepted: self.decider.judge(seen).accepted,
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookout_core::{
+        Bound, Class, ClassBackground, ClassKind, DEFAULT_TEMPLATE, Id, LogitScale,
+    };
+    use lookout_encoder::DecisionDefaults;
+
+    use super::*;
+    use crate::engine;
+    use crate::eval::variants::BASELINE;
+
+    #[test]
+    fn names_are_judged_by_their_own_background() {
+        let at = |x: f32, y: f32| Embedding::normalize(vec![x, y]).unwrap();
+        let texts = |mean: f64| {
+            let bound = Some(Bound { enter: 2.0, exit: 1.0 });
+            let class = Some(ClassBackground { mean, deviation: 0.1, bound });
+            Texts {
+                classes: ClassEmbeddings::new(vec![at(1.0, 0.0), at(0.0, 1.0)]).unwrap(),
+                background: Background::new(vec![class; 2], 1.0).unwrap(),
+            }
+        };
+        let class = |id: &str| Class {
+            id: Id::new(id).unwrap(),
+            kind: ClassKind::Label,
+            name: id.to_owned(),
+            aliases: vec![],
+            prompts: vec![],
+            enter: None,
+        };
+        let set = ClassSet::new(vec![DEFAULT_TEMPLATE.to_owned()], vec![class("a"), class("b")]);
+        let scale = LogitScale::from_linear(100.0).unwrap();
+        let subject = Subject {
+            // Of the texts any picture is as near as this one; of the names it is not.
+            texts: texts(0.9),
+            names: Some(texts(0.2)),
+            set: Arc::new(set.unwrap()),
+            n_labels: 2,
+            scales: Scales { image: scale, caption: scale, bias: None },
+            captions: 1,
+            caption_mean: vec![0.0; 2],
+            distance: None,
+            rules: engine::single_picture_rules(DecisionDefaults {
+                enter: 0.5,
+                margin: 0.2,
+                exit: 0.35,
+            }),
+        };
+        let mut stream = Stream::new(&subject, 1).unwrap();
+        stream.picture("a.jpg", &at(1.0, 0.1), &[], &Truth::Shows(vec![0])).unwrap();
+        let accepted = |variant: &str| {
+            let run = stream.runs.iter().find(|it| it.variant.name == variant).unwrap();
+            run.answers[0].accepted
+        };
+        assert_eq!((accepted("names only"), accepted(BASELINE)), (Some(0), None));
     }
 }

@@ -50,9 +50,11 @@ impl Counter {
                 if of_class.iter().any(|it| it.word == word) {
                     continue;
                 }
+                // A word without letters and digits stands in no caption, and is a word of the class.
                 let words = phrases::of_name(word);
-                let Some((last, first)) = words.split_last() else { continue };
-                for form in phrases::forms(last) {
+                let (last, first) =
+                    words.split_last().map_or((None, &[][..]), |it| (Some(it.0), it.1));
+                for form in last.into_iter().flat_map(|it| phrases::forms(it)) {
                     let phrase = first.iter().cloned().chain(Some(form)).collect();
                     phrases.entry(phrase).or_default().push((class_idx, of_class.len()));
                 }
@@ -184,6 +186,20 @@ mod tests {
         let captions = ["a teddy bear", "a bear", "bears and teddy bears"];
         assert_eq!(counts(&[&["bear"], &["teddy bear"]], &captions), [[2], [2]]);
         assert_eq!(counts(&[&["bear"], &["bear"]], &["a bear"]), [[1], [1]], "each class its own");
+    }
+
+    #[test]
+    fn a_word_without_letters_is_a_word_that_nobody_writes() {
+        let mut counter = Counter::new(&set(&[&["dog", "🐕"], &["🐈"], &["🚗", "car"]]));
+        ["a dog", "🐕", "a car"].iter().for_each(|it| counter.add(it));
+        let advised: Vec<Advice> = counter.finish().iter().map(|it| Advice::of(it)).collect();
+        let words = |it: &Advice| (it.name.clone(), it.aliases.clone(), it.dropped.clone());
+        let all = |name: &str, dropped: &[&str]| {
+            (name.to_owned(), vec![], dropped.iter().map(|it| (*it).to_owned()).collect())
+        };
+        assert_eq!(words(&advised[0]), all("dog", &["🐕"]));
+        assert_eq!((words(&advised[1]), advised[1].vouched), (all("🐈", &[]), false));
+        assert_eq!(words(&advised[2]), all("car", &["🚗"]));
     }
 
     fn advice(counts: &[(&str, usize)]) -> Advice {

@@ -1,8 +1,7 @@
 //! A label set with the words that were advised: its file with these changed, and all else as it was.
 
-use std::fs::{self, File, Permissions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
@@ -11,6 +10,7 @@ use lookout_core::{Class, ClassKind, DEFAULT_TEMPLATE};
 use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
 
 use super::advice::Advice;
+use crate::whole;
 
 /// Errs where something stands at `output` that may not be replaced.
 pub(super) fn check_output(output: &Path, force: bool) -> anyhow::Result<()> {
@@ -35,22 +35,12 @@ pub(super) fn write(
 ) -> anyhow::Result<usize> {
     let text = fs::read_to_string(input).with_context(|| input.display().to_string())?;
     let (text, n_changed) = edit(&text, advised).with_context(|| input.display().to_string())?;
-    let folder = output.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = || format!("cannot write {}", output.display());
-    let mut file = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o644))
-        .tempfile_in(folder)
-        .with_context(name)?;
+    let mut file = whole::beside(output).with_context(name)?;
     file.write_all(text.as_bytes()).with_context(name)?;
-    file.as_file().sync_all().with_context(name)?;
     check(file.path(), advised)?;
     check_output(output, force)?;
-    match force {
-        true => file.persist(output).map_err(|it| it.error),
-        false => file.persist_noclobber(output).map_err(|it| it.error),
-    }
-    .with_context(name)?;
-    File::open(folder).and_then(|it| it.sync_all()).with_context(name)?;
+    whole::put(file, output, force).with_context(name)?;
     Ok(n_changed)
 }
 
@@ -133,6 +123,8 @@ fn set(table: &mut dyn TableLike, key: &str, mut value: Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use lookout_core::Id;
 
     use super::*;
@@ -199,7 +191,10 @@ mod tests {
         let advised = [(&sofa, advice("couch", &[])), (&cat, advice("cat", &[]))];
         assert!(write(&input, &output, false, &advised).is_err());
         assert_eq!(fs::read_to_string(&output).unwrap(), "mine");
+        fs::set_permissions(&output, fs::Permissions::from_mode(0o660)).unwrap();
         assert_eq!(write(&input, &output, true, &advised).unwrap(), 1);
+        let mode = fs::metadata(&output).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o660, "{mode:o}: that of the file replaced");
         assert!(fs::read_to_string(&output).unwrap().contains("couch"));
         assert!(check_output(folder.path(), true).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);

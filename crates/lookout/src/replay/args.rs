@@ -24,7 +24,8 @@ and truth, each row holding until the next. A truth is the id, the name or an al
 
 Each frame is decided on by the labels and rules of one camera, as `run` would have: what comes
 sooner than its max_fps is left out, what was taught counts, nothing is published. A frame that
-cannot be read is reported and the rest goes on; the exit code is then 1.")]
+cannot be read is reported and the rest goes on; the exit code is then 1. --html replaces a page
+that replay wrote, and no other file.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,

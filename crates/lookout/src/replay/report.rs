@@ -4,45 +4,20 @@ use lookout_core::{ClassSet, Outcome, State};
 use lookout_replay::{Figures, Spell, Truth, reason_words, words};
 use serde::Serialize;
 
-use super::{Frames, ReplayArgs, Run, name_of};
+use super::{Frames, ReplayArgs, Run, name_of, story};
 use crate::output;
 
 /// The timeline of the first run, and the figures of all side by side.
 pub(super) fn text(frames: &Frames, runs: &[Run], figures: &[Figures]) -> anyhow::Result<()> {
     let Some((run, of_run)) = runs.iter().zip(figures).next() else { return Ok(()) };
-    let is_false =
-        |idx: &usize| of_run.judged.as_ref().is_some_and(|it| it.false_alarms.contains(idx));
-    let spells = run.timeline.spells();
-    for (idx, spell) in spells.iter().enumerate() {
-        let until = spells.get(idx + 1).map_or(run.timeline.end(), |it| it.from);
-        let mut line = format!(
-            "{:>9.1} s  {:>8.1} s  {}",
-            spell.from.as_secs_f64(),
-            until.saturating_sub(spell.from).as_secs_f64(),
-            state_words(spell.state, &run.classes)
-        );
-        if let Some(score) = spell.score {
-            line += &format!(", score {score:.2}");
-        }
-        if let Some(sigma) = spell.sigma {
-            line += &format!(", {sigma:.1} sigma");
-        }
-        if let Some(reason) = spell.reason {
-            line += &format!(", {}", reason_words(reason));
-        }
-        let event = run.timeline.events().iter().position(|it| it.at == spell.from);
-        if event.as_ref().is_some_and(is_false) {
-            line += "  FALSE ALARM";
-        } else if event.is_some() {
-            line += "  announced";
-        }
+    for line in story::lines(&run.timeline, of_run.judged.as_ref(), &run.classes) {
         output::line(line)?;
     }
-    for it in of_run.judged.iter().flat_map(|it| &it.true_changes).filter(|it| it.delay.is_none()) {
-        let (at, to) = (it.at.as_secs_f64(), truth_words(it.to, &run.classes));
-        output::line(format!("{at:>9.1} s  {to} was MISSED"))?;
-    }
-    output::line(format!("\n{} frames, {} unreadable", frames.n, frames.n_bad))?;
+    let damaged = match frames.n_damaged {
+        0 => String::new(),
+        n => format!("; damaged parts of the recording: {n}"),
+    };
+    output::line(format!("\n{} frames, {} unreadable{damaged}", frames.n, frames.n_bad))?;
     for (idx, run) in runs.iter().enumerate() {
         output::line(format!(
             "[{idx}] {}: {} evaluated, {} with nothing new, {} too soon for max_fps",
@@ -65,7 +40,10 @@ struct Report<'a> {
     recording: String,
     camera: &'a str,
     frames: u64,
+    /// Of them.
     unreadable: u64,
+    /// Parts of the recording that are no frames.
+    damaged: u64,
     tolerance_s: f64,
     runs: Vec<RunLine<'a>>,
 }
@@ -157,6 +135,7 @@ pub(super) fn json(
         camera,
         frames: frames.n,
         unreadable: frames.n_bad,
+        damaged: frames.n_damaged,
         tolerance_s: args.tolerance,
         runs: runs.iter().zip(figures).map(|(run, figures)| run_line(run, figures)).collect(),
     })
@@ -188,7 +167,7 @@ fn run_line<'a>(run: &'a Run, figures: &'a Figures) -> RunLine<'a> {
         margin: it.margin,
         sigma: it.sigma,
         frame: run.decided_by.get(idx).map(|it| it.frame.name.as_str()),
-        false_alarm: judged.map(|it| it.false_alarms.contains(&idx)),
+        false_alarm: judged.map(|it| it.is_false_alarm(idx)),
     };
     let true_change = |it: &lookout_replay::TrueChange| TrueChangeLine {
         at_s: it.at.as_secs_f64(),
@@ -258,17 +237,4 @@ fn state_name(state: State) -> &'static str {
         State::Unknown => "unknown",
         State::Stale => "stale",
     }
-}
-
-fn state_words(state: State, classes: &ClassSet) -> String {
-    let name = |idx: usize| classes.classes().get(idx).map_or("?", |it| it.name.as_str());
-    match state {
-        State::Label(idx) => name(idx).to_owned(),
-        State::None(idx) => format!("none ({})", name(idx)),
-        State::Unknown | State::Stale => state_name(state).to_owned(),
-    }
-}
-
-fn truth_words(truth: Truth, classes: &ClassSet) -> String {
-    truth_id(truth, classes).unwrap_or("no label").to_owned()
 }
