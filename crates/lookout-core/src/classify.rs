@@ -168,6 +168,9 @@ fn softmax(cosines: &[f64], scale: f64) -> Result<Distribution, ClassifyError> {
     Ok(Distribution::softmax(&logits)?)
 }
 
+/// From this weight on what was taught passes the gate of the background.
+const TAUGHT_GATES: f64 = 0.5;
+
 /// Why a frame is labelled as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evidence {
@@ -175,8 +178,8 @@ pub struct Evidence {
     pub image: Distribution,
     /// The cosine of the picture to each class, in class order.
     pub cosines: Vec<f64>,
-    /// How far each cosine lies above that class's background, in deviations; `None` for a class that
-    /// is not calibrated.
+    /// How far each cosine lies above that class's background, in deviations; `None` for a class whose
+    /// background is not known, and for the one that a lesson in reach says it is.
     pub sigmas: Vec<Option<f64>>,
     /// How much of what the picture resembles are labels; see [`Observation::familiarity`].
     pub familiarity: Option<f64>,
@@ -409,9 +412,14 @@ impl Classifier {
         };
         let familiarity =
             self.bank.as_ref().map(|it| it.familiarity(image, &cosines, self.scales.image));
+        let mut sigmas = self.background.sigmas(&cosines);
+        if let Some(it) = taught.as_ref().filter(|it| TAUGHT_GATES <= it.weight) {
+            // Where the user has said what it is, the background has no say.
+            sigmas[it.distribution.top().0] = None;
+        }
         Ok(Evidence {
             image: image_distribution,
-            sigmas: self.background.sigmas(&cosines),
+            sigmas,
             cosines,
             familiarity,
             matches,
@@ -430,6 +438,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ClassBackground;
 
     fn scales(scale: f64, bias: Option<f64>) -> Scales {
         let scale = LogitScale::from_linear(scale).unwrap();
@@ -447,6 +456,28 @@ mod tests {
         let classes = ClassEmbeddings::new(vec![axis(0.0), axis(1.0), axis(2.5)]).unwrap();
         let mut classifier = Classifier::new(classes, scales(20.0, bias), Weighting::Memoryless, 1);
         classifier.classify(&axis(angle), vec![], vec![]).unwrap()
+    }
+
+    #[test]
+    fn what_was_taught_passes_the_background() {
+        let classes = ClassEmbeddings::new(vec![axis(0.0), axis(1.0), axis(2.5)]).unwrap();
+        let known = ClassBackground { mean: 0.5, deviation: 0.1, bound: None };
+        let background = Background::new(vec![Some(known); 3], 1.0).unwrap();
+        let it = Classifier::new(classes, scales(20.0, None), Weighting::Memoryless, 1);
+        let it = it.on(background);
+        let sigmas = |reach: f64| {
+            let lesson = Recalled {
+                number: 1,
+                text: String::new(),
+                embedding: axis(1.0),
+                similarity: 0.99,
+                reach,
+            };
+            it.clone().classify(&axis(0.0), vec![], vec![lesson]).unwrap().sigmas
+        };
+        assert!(sigmas(0.2).iter().all(Option::is_some), "barely in reach");
+        let taught = sigmas(1.0);
+        assert!(taught[0].is_some() && taught[1].is_none() && taught[2].is_some(), "{taught:?}");
     }
 
     #[test]
