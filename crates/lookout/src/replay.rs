@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lookout_capture::{Recording, Truth};
+use lookout_capture::Recording;
 use lookout_config::Config;
-use lookout_core::{Candidate, Disposition, Embedding, ImageEncoder, Picture, Stamp};
+use lookout_core::{Candidate, Disposition, Embedding, Stamp};
 use lookout_replay::{Figures, Page, RunPage, Seen};
 
 pub(crate) use args::ReplayArgs;
@@ -22,16 +22,14 @@ use crate::failure::Failure;
 use crate::index::meter::Meter;
 use crate::packs::Packs;
 use crate::plan::{self, PlannedCamera};
+use crate::recorded::{self, BadFrames};
 use crate::{memory, output};
-
-/// Bad frames that are told one by one.
-const MAX_TOLD: u64 = 20;
 
 /// What became of the frames, whatever was decided.
 #[derive(Default)]
 struct Frames {
     n: u64,
-    n_bad: u64,
+    bad: BadFrames,
 }
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
@@ -59,10 +57,10 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let limits = engine::limits(&engine.bundle);
     let mut recording =
         Recording::open(&args.recording, args.fps, limits).map_err(anyhow::Error::from)?;
-    check_truths(&recording, &runs, &camera)?;
+    recorded::check_truths(&recording, runs.iter().map(|it| &*it.classes), &first.settings.id)?;
     memory::steady();
     let frames = play(&mut recording, &mut engine, &mut runs, args.html.is_some())?;
-    if frames.n == frames.n_bad {
+    if frames.n == frames.bad.n {
         return Err(Failure::Other(anyhow::anyhow!("no frame of the recording can be read")));
     }
     let tolerance = Duration::try_from_secs_f64(args.tolerance).unwrap_or(Duration::MAX);
@@ -77,7 +75,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
         let page = page(args, &camera, &frames, &runs, &figures, tolerance);
         std::fs::write(path, page).with_context(|| path.display().to_string())?;
     }
-    if frames.n_bad == 0 { Ok(()) } else { Err(Failure::Partial) }
+    if frames.bad.n == 0 { Ok(()) } else { Err(Failure::Partial) }
 }
 
 /// The camera that is meant: the one named, else the only one.
@@ -113,25 +111,6 @@ fn varied(args: &ConfigArgs, changes: &args::Compare, base: &Config) -> Result<C
     }
 }
 
-/// What the recording says is right must be a class of every run.
-fn check_truths(recording: &Recording, runs: &[Run], camera: &str) -> Result<(), Failure> {
-    let Some((path, truths)) = recording.truths() else { return Ok(()) };
-    let mut faults = Vec::new();
-    for run in runs {
-        for (name, line) in truths {
-            if run.truth(&Truth::Class(name.clone())).is_none() {
-                faults.push(format!(
-                    "{}:{line}: `truth` must be the id, the name or an alias of a class of camera {camera}, \
-                     `none` or empty, got {name:?}",
-                    path.display()
-                ));
-            }
-        }
-    }
-    faults.dedup();
-    if faults.is_empty() { Ok(()) } else { Err(Failure::Config(faults)) }
-}
-
 /// Takes every frame of the recording to every run that would have asked for it. A frame takes no time.
 fn play(
     recording: &mut Recording,
@@ -146,7 +125,7 @@ fn play(
         let frame = match next {
             Ok(frame) => frame,
             Err(error) => {
-                bad(&mut frames, &format!("{:#}", anyhow::Error::from(error)));
+                frames.bad.add(&format!("{:#}", anyhow::Error::from(error)));
                 continue;
             }
         };
@@ -167,7 +146,7 @@ fn play(
         let picture = match frame.picture() {
             Ok(picture) => picture,
             Err(error) => {
-                bad(&mut frames, &format!("{:#}", anyhow::Error::from(error)));
+                frames.bad.add(&format!("{:#}", anyhow::Error::from(error)));
                 continue;
             }
         };
@@ -179,13 +158,13 @@ fn play(
                 continue;
             }
             if sight.is_none() {
-                sight = match see(engine, &picture) {
+                sight = match recorded::see(engine, &picture) {
                     Ok(sight) => Some(sight),
                     Err(error) if error.disposition == Disposition::Fatal => {
                         return Err(error.into());
                     }
                     Err(error) => {
-                        bad(&mut frames, &format!("{}: {error}", frame.name));
+                        frames.bad.add(&format!("{}: {error}", frame.name));
                         break;
                     }
                 };
@@ -197,28 +176,6 @@ fn play(
     }
     meter.finish();
     Ok(frames)
-}
-
-fn see(
-    engine: &mut Engine,
-    picture: &Picture,
-) -> Result<(Embedding, Vec<Candidate>), lookout_core::PortError> {
-    let image = engine.tower.encode_image(picture)?;
-    let candidates = engine
-        .candidates(&image)
-        .map_err(|error| lookout_core::PortError::new(Disposition::Fatal, error))?;
-    Ok((image, candidates))
-}
-
-fn bad(frames: &mut Frames, what: &str) {
-    frames.n_bad += 1;
-    match frames.n_bad.cmp(&MAX_TOLD) {
-        std::cmp::Ordering::Less => output::complain(what),
-        std::cmp::Ordering::Equal => {
-            output::complain(&format!("{what}; further ones are counted, not told"));
-        }
-        std::cmp::Ordering::Greater => {}
-    }
 }
 
 fn page(
@@ -250,7 +207,7 @@ fn page(
         recording: &recording,
         camera,
         n_frames: frames.n,
-        n_unreadable: frames.n_bad,
+        n_unreadable: frames.bad.n,
         tolerance,
         runs: &pages,
     }

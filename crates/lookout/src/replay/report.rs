@@ -42,7 +42,7 @@ pub(super) fn text(frames: &Frames, runs: &[Run], figures: &[Figures]) -> anyhow
         let (at, to) = (it.at.as_secs_f64(), truth_words(it.to, &run.classes));
         output::line(format!("{at:>9.1} s  {to} was MISSED"))?;
     }
-    output::line(format!("\n{} frames, {} unreadable", frames.n, frames.n_bad))?;
+    output::line(format!("\n{} frames, {} unreadable", frames.n, frames.bad.n))?;
     for (idx, run) in runs.iter().enumerate() {
         output::line(format!(
             "[{idx}] {}: {} evaluated, {} with nothing new, {} too soon for max_fps",
@@ -156,7 +156,7 @@ pub(super) fn json(
         recording: name_of(&args.recording),
         camera,
         frames: frames.n,
-        unreadable: frames.n_bad,
+        unreadable: frames.bad.n,
         tolerance_s: args.tolerance,
         runs: runs.iter().zip(figures).map(|(run, figures)| run_line(run, figures)).collect(),
     })
