@@ -149,6 +149,56 @@ fn too_little_and_labels_in_the_picture_are_told() {
 }
 
 #[test]
+fn frames_count_as_the_daemon_would_have_them() {
+    let site = site(120);
+    let slow = calibrate(&site, &["--set", "cameras.yard.max_fps=0.5"]);
+    slow.failed(1, &["60 frames come faster than max_fps", "at least 100 frames, got 60"]);
+    // Of a scene that the gate takes for still, one frame in ten seconds tells something.
+    let still = ["--set", "gate.luma_change=255", "--set", "gate.interval_s=10"];
+    let still = calibrate(&site, &still).stdout;
+    assert!(still.contains("the scene changes so slowly"), "{still}");
+    // What the bank keeps from being accepted does not seem to be there, and no broker is needed.
+    let kitchen = ["--set", "labels=a kitchen,a cat", "--set", "mqtt.password_file=gone"];
+    let bank = ["--set", "background.bank=everyday", "--set", "decision.familiarity=0.99"];
+    let there = calibrate(&site, &kitchen);
+    assert!(there.stdout.contains("it was accepted in"), "{}{}", there.stdout, there.stderr);
+    let gone = calibrate(&site, &[kitchen, bank].concat());
+    assert_eq!(gone.code, Some(0), "{}", gone.stderr);
+    assert!(!gone.stdout.contains("it was accepted in"), "{}", gone.stdout);
+}
+
+#[test]
+fn a_recording_with_bad_parts_is_calibrated_and_words_that_are_no_class_are_refused() {
+    let site = site(140);
+    let table = |truths: [&str; 3]| {
+        let row = |n: usize| format!("{n:05}.bmp\t{n}\t{}\n", truths[n / 15 % 3]);
+        let rows: String = (0..140).map(row).collect();
+        let gone = "gone.bmp\t140\t\n";
+        let text = format!("file\tseconds\ttruth\n{rows}{gone}");
+        fs::write(site.folder.path().join("scene/frames.tsv"), text).unwrap();
+    };
+    table(["", "a catt", "none"]);
+    calibrate(&site, &[]).failed(78, &["frames.tsv:17: `truth` must be", "\"a catt\""]);
+    assert!(!site.folder.path().join("cal").exists());
+    // Negatives are the scene as it is.
+    table(["", "an_empty_street", "none"]);
+    let ran = calibrate(&site, &[]);
+    ran.failed(1, &["gone.bmp", "1 frames could not be used"]);
+    assert!(ran.stdout.contains("camera yard: 140 frames"), "{}", ran.stdout);
+    let all = Calibrations::read(&site.folder.path().join("cal")).unwrap();
+    assert_eq!(all.cameras.values().next().unwrap().n_frames, 140);
+    table(["", "a cat", "none"]);
+    calibrate(&site, &[]).failed(1, &["45 frames have a label in them", "got 95"]);
+
+    let picture = ["pictures/coco_000000000285.jpg", "--calibration", "cal", "--camera", "shed"];
+    let mut command = lookout();
+    command.current_dir(site.folder.path()).args(["classify", "--label", "a bear"]);
+    command.args(["--negative", "an empty street"]).args(picture);
+    Ran::from(command.output().unwrap())
+        .failed(1, &["--camera must be one of yard, which cal has, got shed"]);
+}
+
+#[test]
 fn a_file_that_does_not_fit_is_told() {
     let site = site(1);
     let path = site.folder.path().join("cal");

@@ -41,8 +41,11 @@ const MIN_SHARE: f64 = 0.02;
 const MAX_ACCEPTED: f64 = 0.01;
 /// Flatter scores than this say that no negative describes the scene, not how sure a label is.
 const MAX_USABLE_TEMPERATURE: f64 = 4.0;
-/// Values kept in memory of one camera, 4 bytes each, at most.
-const MAX_VALUES: usize = 100_000_000;
+/// Values kept in memory, 4 bytes each, that no calibrator passes. Where several collect at the same time it
+/// is for all of them: who feeds them adds up [`Calibrator::n_values`].
+pub const MAX_VALUES: usize = 10_000_000;
+/// A time takes as much memory as so many values.
+const TIME_VALUES: usize = size_of::<Duration>() / size_of::<f32>();
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// Collects what the frames of one camera say.
@@ -58,6 +61,8 @@ pub struct Calibrator {
     fused: Vec<f32>,
     /// In how many frames each class was accepted.
     n_accepted: Vec<u32>,
+    /// What was accepted in the last of them.
+    last_accepted: Option<usize>,
 }
 
 /// What was found of one camera.
@@ -149,7 +154,8 @@ impl Calibrator {
     pub fn new(classes: Arc<ClassSet>, smoothing: Duration, stale_after: Duration) -> Self {
         let n_accepted = vec![0; classes.classes().len()];
         let (times, cosines, fused) = (Vec::new(), Vec::new(), Vec::new());
-        Self { classes, smoothing, stale_after, times, cosines, fused, n_accepted }
+        let last_accepted = None;
+        Self { classes, smoothing, stale_after, times, cosines, fused, n_accepted, last_accepted }
     }
 
     /// Frames so far.
@@ -157,13 +163,34 @@ impl Calibrator {
         self.times.len()
     }
 
-    /// Whether no more is taken, so that memory has a bound.
-    pub fn is_full(&self) -> bool {
-        MAX_VALUES <= self.cosines.len() + self.fused.len()
+    /// Values kept so far, as memory counts.
+    pub fn n_values(&self) -> usize {
+        self.cosines.len() + self.fused.len() + TIME_VALUES * self.times.len()
     }
 
-    /// A frame that was evaluated at `at`, which does not go back, with no background known; `accepted`
-    /// is what would be said of it. One that comes when this is full is not taken.
+    /// Whether no more is taken, so that memory has a bound.
+    pub fn is_full(&self) -> bool {
+        MAX_VALUES <= self.n_values()
+    }
+
+    /// A frame that came at `at`, which does not go back, and was not evaluated, as it shows nothing new:
+    /// the last one counts once more, as it does in the decision. False where there is none to repeat.
+    pub fn repeat(&mut self, at: Duration) -> bool {
+        let n_classes = self.n_accepted.len();
+        let Some(from) = self.cosines.len().checked_sub(n_classes).filter(|_| 0 < n_classes) else {
+            return false;
+        };
+        if !self.is_full() {
+            self.times.push(at);
+            self.cosines.extend_from_within(from..);
+            self.fused.extend_from_within(from..);
+            self.count(self.last_accepted);
+        }
+        true
+    }
+
+    /// A frame that was evaluated at `at`, which does not go back; `accepted` is what would be said of
+    /// it by all that is known but a calibration. One that comes when this is full is not taken.
     pub fn add(&mut self, at: Duration, evidence: &Evidence, accepted: Option<usize>) {
         let n_classes = self.n_accepted.len();
         debug_assert!(evidence.cosines.len() == n_classes && evidence.fused.len() == n_classes);
@@ -175,6 +202,11 @@ impl Calibrator {
         let short = |it: &f64| *it as f32;
         self.cosines.extend(evidence.cosines.iter().map(short));
         self.fused.extend(evidence.fused.probabilities().iter().map(short));
+        self.last_accepted = accepted;
+        self.count(accepted);
+    }
+
+    fn count(&mut self, accepted: Option<usize>) {
         if let Some(n) = accepted.and_then(|it| self.n_accepted.get_mut(it)) {
             *n += 1;
         }

@@ -33,8 +33,8 @@ pub use adaptation::{AdaptationMode, Adapted, typical_distance};
 pub use background::{Background, ClassBackground, InvalidBackground};
 pub use bank::{Bank, BankWords};
 pub use calibration::{
-    CalibratedClass, Calibration, Calibrator, Extrapolation, MIN_BLOCKS, MIN_FRAMES, NoBound,
-    Temperature, TooFewFrames,
+    CalibratedClass, Calibration, Calibrator, Extrapolation, MAX_VALUES, MIN_BLOCKS, MIN_FRAMES,
+    NoBound, Temperature, TooFewFrames,
 };
 pub use caption::MAX_CAPTION_CHARS;
 pub use classes::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE};

@@ -16,7 +16,7 @@ pub struct GateRules {
 
 /// Remembers the last evaluated frame.
 #[derive(Debug)]
-pub(crate) struct Gate {
+pub struct Gate {
     rules: GateRules,
     last: Option<(Vec<f64>, Duration)>,
 }
@@ -24,17 +24,18 @@ pub(crate) struct Gate {
 const CELLS: u32 = 32;
 
 impl Gate {
-    pub(crate) fn new(rules: GateRules) -> Self {
+    /// The first frame is let through.
+    pub fn new(rules: GateRules) -> Self {
         Self { rules, last: None }
     }
 
     /// Lets the next frame through.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.last = None;
     }
 
     /// Whether `picture` shows the scene of the last frame that this said no to.
-    pub(crate) fn is_still(&mut self, picture: &Picture, now: Duration) -> bool {
+    pub fn is_still(&mut self, picture: &Picture, now: Duration) -> bool {
         if self.rules.luma_change <= 0.0 {
             return false;
         }

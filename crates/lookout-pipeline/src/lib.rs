@@ -22,7 +22,7 @@ mod track;
 pub use backoff::Backoff;
 pub use camera::{CameraStage, OpenCamera};
 pub use counters::{CameraCounters, Counts};
-pub use gate::GateRules;
+pub use gate::{Gate, GateRules};
 pub use infer::{Busy, InferStage, NewLabels};
 pub use mailbox::{FrameReceiver, FrameSender, LabelSender, Put, Taken, mailboxes};
 pub use supervise::{Event, Report, StageError, Supervisor};

@@ -1,6 +1,7 @@
 //! The file of calibrations: what `lookout calibrate` found of each camera.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -45,6 +46,18 @@ pub struct CameraCalibration {
     prompts: String,
     /// By id.
     pub classes: BTreeMap<String, KeptClass>,
+}
+
+/// What a calibration says of classes that may have changed since.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Known {
+    /// What is known.
+    pub background: Background,
+    /// The ids of those that were calibrated with other prompts or not at all.
+    pub changed: Vec<Id>,
+    /// A temperature that does not count any more, as it is of the classes as they were, all of them and
+    /// in their order.
+    pub unfit_temperature: Option<f64>,
 }
 
 /// What is kept of one class.
@@ -115,11 +128,36 @@ impl Calibrations {
 
     /// Replaces the file.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
+        kept::write(path, HEADING, &self.file())
+    }
+
+    /// Puts these cameras into the file, which keeps what it says of others: also what another process
+    /// wrote just before. One of another model is replaced. Whether it was.
+    pub fn add_to(&self, path: &Path) -> Result<bool, StoreError> {
+        let mut is_other_model = false;
+        kept::update(path, HEADING, || {
+            let mut all = self.clone();
+            match Self::read(path) {
+                Ok(old) if old.space == self.space => {
+                    old.cameras.into_iter().for_each(|(id, it)| {
+                        all.cameras.entry(id).or_insert(it);
+                    });
+                }
+                Ok(_) => is_other_model = true,
+                Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            Ok(all.file())
+        })?;
+        Ok(is_other_model)
+    }
+
+    fn file(&self) -> File {
         let cameras = self.cameras.iter().map(|(id, it)| (id.to_string(), it.clone())).collect();
         let note = "Bounds are extrapolated from the recorded time to a day; they know nothing of \
                     what that time did not have."
             .to_owned();
-        kept::write(path, HEADING, &File { note, space: self.space.clone(), cameras })
+        File { note, space: self.space.clone(), cameras }
     }
 }
 
@@ -149,9 +187,8 @@ impl CameraCalibration {
         }
     }
 
-    /// What is known of `classes`, and the ids of those that were calibrated with other prompts or not
-    /// at all. The temperature counts where no class has changed.
-    pub fn background(&self, classes: &ClassSet) -> (Background, Vec<Id>) {
+    /// What is known of `classes`.
+    pub fn known(&self, classes: &ClassSet) -> Known {
         let mut unknown = Vec::new();
         let mut known = Vec::with_capacity(classes.classes().len());
         for (idx, class) in classes.classes().iter().enumerate() {
@@ -167,7 +204,11 @@ impl CameraCalibration {
         let n_classes = known.len();
         // Checked when it was read or made.
         let background = Background::new(known, temperature);
-        (background.unwrap_or_else(|_| Background::unknown(n_classes)), unknown)
+        Known {
+            background: background.unwrap_or_else(|_| Background::unknown(n_classes)),
+            changed: unknown,
+            unfit_temperature: Some(self.temperature).filter(|it| !is_same && 1.0 < *it),
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -315,14 +356,42 @@ mod tests {
     #[test]
     fn classes_with_other_prompts_are_unknown() {
         let camera = &calibrations().cameras[&Id::new("yard").unwrap()];
-        let (same, unknown) = camera.background(&classes(["a cat", "a dog", "nothing"]));
-        assert!(unknown.is_empty() && (same.temperature() - 1.5).abs() < 1e-12);
+        let Known { background: same, changed, unfit_temperature } =
+            camera.known(&classes(["a cat", "a dog", "nothing"]));
+        assert!(
+            unfit_temperature.is_none()
+                && changed.is_empty()
+                && (same.temperature() - 1.5).abs() < 1e-12
+        );
         assert_eq!(same.classes()[0].unwrap().bound, Some(Bound { enter: 6.0, exit: 3.0 }));
         assert_eq!(same.classes()[1].unwrap().bound, None);
-        let (other, unknown) = camera.background(&classes(["a cat", "a big dog", "nothing"]));
-        assert_eq!(unknown, [Id::new("dog").unwrap()]);
+        let Known { background: other, changed, unfit_temperature } =
+            camera.known(&classes(["a cat", "a big dog", "nothing"]));
+        assert_eq!(unfit_temperature, Some(1.5));
+        assert_eq!(changed, [Id::new("dog").unwrap()]);
         assert!(other.classes()[0] == same.classes()[0] && other.classes()[1].is_none());
         assert!((other.temperature() - 1.0).abs() < 1e-12, "it was of all classes together");
+    }
+
+    #[test]
+    fn cameras_are_added_to_those_of_the_file_unless_it_is_of_another_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("calibration");
+        assert!(!calibrations().add_to(&path).unwrap());
+        let mut shed = calibrations();
+        let mut camera = shed.cameras.pop_first().unwrap().1;
+        camera.n_frames = 7;
+        shed.cameras.insert(Id::new("shed").unwrap(), camera);
+        assert!(!shed.add_to(&path).unwrap());
+        let all = Calibrations::read(&path).unwrap();
+        let n_frames: Vec<usize> = all.cameras.values().map(|it| it.n_frames).collect();
+        assert_eq!(n_frames, [7, 1200], "shed and yard");
+        shed.space = "space-2".to_owned();
+        assert!(shed.add_to(&path).unwrap());
+        assert_eq!(Calibrations::read(&path).unwrap(), shed);
+        std::fs::write(&path, "lookout calibration 1\n").unwrap();
+        assert!(matches!(shed.add_to(&path), Err(StoreError::Damaged { .. })));
+        assert_eq!(std::fs::read(&path).unwrap(), b"lookout calibration 1\n");
     }
 
     #[test]

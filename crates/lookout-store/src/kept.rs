@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 const MAX_BYTES: u64 = 64 << 20;
 const CHECKSUM: &str = "crc32 ";
 /// How often another process may finish its own file while this one opens it.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: usize = 1000;
 
 /// A kept file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +58,11 @@ pub enum StoreError {
 pub(crate) fn read<T: DeserializeOwned>(path: &Path, heading: &str) -> Result<T, StoreError> {
     let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
     let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), reason };
-    let file = File::open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
+    // Asked before it is opened: opening a FIFO waits for a writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
         return Err(damaged("it is no regular file".to_owned()));
     }
+    let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if MAX_BYTES < bytes.len() as u64 {
@@ -93,25 +94,39 @@ fn checksum(content: &str) -> String {
     format!("{:08x}", crc32fast::hash(content.as_bytes()))
 }
 
-/// Writes `document` under `heading`: contents and folder are on the disk before this returns, and
-/// on an error `path` is as it was.
+/// Writes `document` under `heading`: contents and folder are on the disk before this returns. On an
+/// error `path` is as it was, but for one case: where the folder alone cannot be brought to the disk, it is
+/// the new file, and a loss of power may bring the old one back. It is never anything else.
 pub(crate) fn write<T: Serialize>(
     path: &Path,
     heading: &str,
     document: &T,
 ) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
-    let document = serde_json::to_string_pretty(document).map_err(|it| failed(it.into()))?;
-    let mut content = format!("{heading}\n{document}\n");
-    content += &format!("{CHECKSUM}{}\n", checksum(&content));
-    replace(path, content.as_bytes()).map_err(failed)
+    replace(path, heading, Busy::Refuse, || Ok(document))
+}
+
+/// Likewise, the document that `make` makes of what is in `path` then. Other processes that do so wait for
+/// each other, so that none loses what another wrote.
+pub(crate) fn update<T: Serialize>(
+    path: &Path,
+    heading: &str,
+    make: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<(), StoreError> {
+    replace(path, heading, Busy::Wait, make)
+}
+
+/// What to do while another process writes the file.
+#[derive(Clone, Copy)]
+enum Busy {
+    Refuse,
+    Wait,
 }
 
 /// Whether `path` can be written, tried without writing it.
 pub(crate) fn try_write(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
     let temporary = temporary(path).map_err(failed)?;
-    open_locked(&temporary).and_then(|_| fs::remove_file(&temporary)).map_err(failed)
+    open_locked(&temporary, Busy::Wait).and_then(|_| fs::remove_file(&temporary)).map_err(failed)
 }
 
 /// The name beside `path` that a new file has until it is complete.
@@ -123,28 +138,44 @@ fn temporary(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(temporary))
 }
 
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = temporary(path)?;
-    let mut file = open_locked(&temporary)?;
-    let written = file
-        .set_len(0)
-        .and_then(|()| file.write_all(content))
-        .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&temporary, path));
+fn replace<T: Serialize>(
+    path: &Path,
+    heading: &str,
+    busy: Busy,
+    make: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
+    let temporary = temporary(path).map_err(failed)?;
+    let mut file = open_locked(&temporary, busy).map_err(failed)?;
+    let written = make().and_then(|it| {
+        let document = serde_json::to_string_pretty(&it).map_err(|it| failed(it.into()))?;
+        let mut content = format!("{heading}\n{document}\n");
+        content += &format!("{CHECKSUM}{}\n", checksum(&content));
+        file.set_len(0)
+            .and_then(|()| file.write_all(content.as_bytes()))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&temporary, path))
+            .map_err(failed)
+    });
     if let Err(error) = written {
         // What is left over is as good as none.
         fs::remove_file(&temporary).ok();
         return Err(error);
     }
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    let folder = folder.unwrap_or(Path::new("."));
+    File::open(folder).and_then(|it| it.sync_all()).map_err(failed)
 }
 
 /// A file of that name that no other process writes. What a killed process left of it is used again.
-fn open_locked(path: &Path) -> io::Result<File> {
+fn open_locked(path: &Path, busy: Busy) -> io::Result<File> {
     for _ in 0..ATTEMPTS {
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        match file.try_lock() {
+        let locked = match busy {
+            Busy::Refuse => file.try_lock(),
+            Busy::Wait => file.lock().map_err(TryLockError::Error),
+        };
+        match locked {
             Err(TryLockError::WouldBlock) => {
                 return Err(io::Error::other("another process is writing it"));
             }
@@ -224,11 +255,40 @@ mod tests {
         fs::write(&temporary, "much longer than what will be written".repeat(9)).unwrap();
         write(&path, HEADING, &["c"]).unwrap();
         assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["c"]);
-        let other = open_locked(&temporary).unwrap();
+        let other = open_locked(&temporary, Busy::Refuse).unwrap();
         let error = write(&path, HEADING, &["d"]).unwrap_err();
         assert!(matches!(error, StoreError::Write { .. }), "{error}");
         drop(other);
         assert_eq!(read::<Vec<String>>(&path, HEADING).unwrap(), ["c"]);
+    }
+
+    #[test]
+    fn nobody_loses_what_others_add() {
+        let (folder, path) = kept();
+        write(&path, HEADING, &Vec::<u32>::new()).unwrap();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let path = &path;
+                scope.spawn(move || {
+                    for n in 0..10u32 {
+                        update(path, HEADING, || {
+                            let mut all: Vec<u32> = read(path, HEADING)?;
+                            all.push(writer * 10 + n);
+                            Ok(all)
+                        })
+                        .unwrap();
+                    }
+                });
+            }
+        });
+        let mut all: Vec<u32> = read(&path, HEADING).unwrap();
+        all.sort_unstable();
+        assert_eq!(all, (0..40).collect::<Vec<_>>());
+        let whole = fs::read(&path).unwrap();
+        let refused = update(&path, HEADING, || read::<Vec<String>>(&path, HEADING));
+        assert!(matches!(refused, Err(StoreError::Damaged { .. })), "{refused:?}");
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

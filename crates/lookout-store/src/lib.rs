@@ -11,6 +11,6 @@ mod kept;
 mod prompts;
 mod state;
 
-pub use calibration::{Calibrations, CameraCalibration, KeptClass, KeptExtrapolation};
+pub use calibration::{Calibrations, CameraCalibration, KeptClass, KeptExtrapolation, Known};
 pub use kept::StoreError;
-pub use state::{CameraState, KeptMeans, State, StateFile};
+pub use state::{CameraState, FusedFrom, State, StateFile};

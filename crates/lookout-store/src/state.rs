@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lookout_core::{
     CameraMemory, ClassKind, ClassSet, Disposition, Id, Means, Memory, PortError, Remember,
-    Remembered, Weighting,
+    Remembered, Weighting, Window,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,15 +30,16 @@ pub struct State {
 pub struct CameraState {
     last_event: Option<Event>,
     last_known: Option<Known>,
-    means: KeptMeans,
+    /// `null` where the fusion has no history.
+    means: Option<KeptMeans>,
 }
 
-/// The history of a camera's fusion, which means something for its classes and weighting alone.
+/// The history of a camera's fusion, which means something for its classes and for the same fusion alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct KeptMeans {
+struct KeptMeans {
     prompts: String,
-    weighting: String,
+    fusion: String,
     n_frames: u64,
     image: f64,
     captions: f64,
@@ -72,10 +74,37 @@ struct File {
     cameras: BTreeMap<String, CameraState>,
 }
 
+/// What the histories of all cameras' fusions are of, apart from their classes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FusedFrom<'a> {
+    /// Id of the embedding space.
+    pub space: &'a str,
+    /// The hash of what went into the caption index; `None` without one.
+    pub index: Option<&'a str>,
+    /// The weighting.
+    pub weighting: Weighting,
+}
+
+impl FusedFrom<'_> {
+    /// The names of weightings in files, whatever they are called in code. `None` where there is no
+    /// history.
+    fn name(&self) -> Option<String> {
+        let Weighting::History(window) = self.weighting else { return None };
+        let window = match window {
+            Window::Unbounded => "all frames".to_owned(),
+            Window::Frames(n) => format!("{n} frames"),
+        };
+        Some(format!("{} / {} / {window}", self.space, self.index.unwrap_or("no index")))
+    }
+}
+
 /// The state file of a running daemon.
 pub struct StateFile {
     path: PathBuf,
-    weighting: String,
+    /// What the means are of; `None`: there are none.
+    fusion: Option<String>,
+    /// Of the classes that each camera had when it was last written.
+    prompts: BTreeMap<Id, (Arc<ClassSet>, String)>,
     /// Cameras that are configured and do not run keep what they said.
     idle: BTreeMap<String, CameraState>,
 }
@@ -107,18 +136,21 @@ impl State {
         }
     }
 
-    /// What `camera` said, and the history of its fusion if that was over `classes` and by `weighting`.
+    /// What `camera` said, and the history of its fusion if that was over `classes` and of the same fusion.
     pub fn camera(
         &self,
         camera: &Id,
         classes: &ClassSet,
-        weighting: Weighting,
+        from: &FusedFrom<'_>,
     ) -> (Memory, Option<Means>) {
         let Some(it) = self.cameras.get(camera.as_str()) else { return (Memory::default(), None) };
-        let is_same = it.means.prompts == prompts::of_set(classes)
-            && it.means.weighting == name_of(weighting);
-        let KeptMeans { n_frames, image, captions, .. } = it.means;
-        (it.memory(), is_same.then_some(Means { n_frames, image, captions }))
+        let same = it.means.as_ref().filter(|it| {
+            from.name().is_some_and(|name| name == it.fusion)
+                && it.prompts == prompts::of_set(classes)
+        });
+        let means =
+            same.map(|it| Means { n_frames: it.n_frames, image: it.image, captions: it.captions });
+        (it.memory(), means)
     }
 }
 
@@ -137,18 +169,15 @@ fn set_aside(path: &Path) {
     }
 }
 
-fn name_of(weighting: Weighting) -> String {
-    format!("{weighting:?}")
-}
-
 impl CameraState {
-    fn of(memory: &CameraMemory, weighting: &str) -> Self {
+    /// `of` tells what the means are of: fusion and prompts.
+    fn new(memory: &CameraMemory, of: Option<(&str, &str)>) -> Self {
         let class = |it: &Remembered| Class {
             id: it.id.to_string(),
             is_label: it.kind == ClassKind::Label,
             name: it.name.clone(),
         };
-        let CameraMemory { said, means, classes } = memory;
+        let CameraMemory { said, means, classes: _ } = memory;
         Self {
             last_event: said
                 .last_event
@@ -158,13 +187,13 @@ impl CameraState {
                 .last_known
                 .as_ref()
                 .map(|(it, time)| Known { class: class(it), time_ms: time.map(ms) }),
-            means: KeptMeans {
-                prompts: prompts::of_set(classes),
-                weighting: weighting.to_owned(),
+            means: of.map(|(fusion, prompts)| KeptMeans {
+                prompts: prompts.to_owned(),
+                fusion: fusion.to_owned(),
                 n_frames: means.n_frames,
                 image: means.image,
                 captions: means.captions,
-            },
+            }),
         }
     }
 
@@ -196,8 +225,8 @@ impl CameraState {
                 return Err(format!("the name of class {} has {n_chars} characters", class.id));
             }
         }
-        let KeptMeans { image, captions, .. } = self.means;
-        match [image, captions].iter().all(|it| (0.0..=1.0).contains(it)) {
+        let Some(KeptMeans { image, captions, .. }) = &self.means else { return Ok(()) };
+        match [*image, *captions].iter().all(|it| (0.0..=1.0).contains(it)) {
             true => Ok(()),
             false => Err(format!("means must be 0 to 1, got {image} and {captions}")),
         }
@@ -210,20 +239,34 @@ fn ms(it: Duration) -> u64 {
 
 impl StateFile {
     /// To be written to `path`. Of `before`, the cameras of `idle` keep what they said.
-    pub fn new(path: &Path, weighting: Weighting, before: &State, idle: &[Id]) -> Self {
+    pub fn new(path: &Path, from: &FusedFrom<'_>, before: &State, idle: &[Id]) -> Self {
         let idle = idle
             .iter()
             .filter_map(|id| Some((id.to_string(), before.cameras.get(id.as_str())?.clone())));
-        Self { path: path.to_path_buf(), weighting: name_of(weighting), idle: idle.collect() }
+        let (path, idle) = (path.to_path_buf(), idle.collect());
+        Self { path, fusion: from.name(), prompts: BTreeMap::new(), idle }
     }
 
     /// Replaces the file.
-    pub fn write(&self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), StoreError> {
+    pub fn write(&mut self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), StoreError> {
         let mut all = self.idle.clone();
         for (id, memory) in cameras {
-            all.insert(id.to_string(), CameraState::of(memory, &self.weighting));
+            if self.fusion.is_some() {
+                self.hash(id, &memory.classes);
+            }
+            let prompts = self.prompts.get(id).map(|it| it.1.as_str());
+            let state = CameraState::new(memory, self.fusion.as_deref().zip(prompts));
+            all.insert(id.to_string(), state);
         }
         kept::write(&self.path, HEADING, &File { cameras: all })
+    }
+
+    /// Thousands of prompts at each event would take longer than all the rest.
+    fn hash(&mut self, camera: &Id, classes: &Arc<ClassSet>) {
+        if self.prompts.get(camera).is_none_or(|(old, _)| !Arc::ptr_eq(old, classes)) {
+            let of_set = prompts::of_set(classes);
+            self.prompts.insert(camera.clone(), (Arc::clone(classes), of_set));
+        }
     }
 }
 
@@ -235,11 +278,15 @@ impl Remember for StateFile {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use lookout_core::DEFAULT_TEMPLATE;
 
     use super::*;
+
+    const FROM: FusedFrom<'static> = FusedFrom {
+        space: "space-1",
+        index: Some("a3"),
+        weighting: Weighting::History(Window::Unbounded),
+    };
 
     fn id(text: &str) -> Id {
         Id::new(text).unwrap()
@@ -274,21 +321,53 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         assert_eq!(State::read(&path).unwrap(), State::default(), "there is none yet");
-        let file = StateFile::new(&path, Weighting::Memoryless, &State::default(), &[]);
+        let mut file = StateFile::new(&path, &FROM, &State::default(), &[]);
         file.write(&BTreeMap::from([(id("yard"), memory()), (id("shed"), memory())])).unwrap();
         let state = State::read(&path).unwrap();
-        let of = |name: &str, weighting| state.camera(&id("yard"), &classes(name), weighting);
-        assert_eq!(of("a cat", Weighting::Memoryless), (memory().said, Some(memory().means)));
-        assert_eq!(of("a big cat", Weighting::Memoryless), (memory().said, None));
-        let other = Weighting::History(lookout_core::Window::Unbounded);
-        assert_eq!(of("a cat", other).1, None);
-        let stranger = state.camera(&id("door"), &classes("a cat"), Weighting::Memoryless);
+        let of = |name: &str, from: &FusedFrom<'_>| state.camera(&id("yard"), &classes(name), from);
+        assert_eq!(of("a cat", &FROM), (memory().said, Some(memory().means)));
+        assert_eq!(of("a big cat", &FROM), (memory().said, None));
+        let window = Window::Frames(std::num::NonZeroU64::new(9).unwrap());
+        for other in [
+            FusedFrom { space: "space-2", ..FROM },
+            FusedFrom { index: Some("c4"), ..FROM },
+            FusedFrom { index: None, ..FROM },
+            FusedFrom { weighting: Weighting::Memoryless, ..FROM },
+            FusedFrom { weighting: Weighting::History(window), ..FROM },
+        ] {
+            assert_eq!(of("a cat", &other), (memory().said, None), "{other:?}");
+        }
+        let stranger = state.camera(&id("door"), &classes("a cat"), &FROM);
         assert_eq!(stranger, (Memory::default(), None));
         // A camera that does not run keeps what it said; one that is no more is forgotten.
-        let next = StateFile::new(&path, Weighting::Memoryless, &state, &[id("shed"), id("door")]);
+        let mut next = StateFile::new(&path, &FROM, &state, &[id("shed"), id("door")]);
         next.write(&BTreeMap::new()).unwrap();
         let left: Vec<String> = State::read(&path).unwrap().cameras.into_keys().collect();
         assert_eq!(left, ["shed"]);
+    }
+
+    #[test]
+    fn prompts_are_hashed_once_for_a_history_and_never_without() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let mut file = StateFile::new(&path, &FROM, &State::default(), &[]);
+        let (mut first, mut second) = (memory(), memory());
+        file.write(&BTreeMap::from([(id("yard"), first.clone())])).unwrap();
+        // A sign that the hash is taken and not made.
+        file.prompts.get_mut(&id("yard")).unwrap().1 = "taken".to_owned();
+        first.means.n_frames += 1;
+        let written = |file: &mut StateFile, memory: &CameraMemory| {
+            file.write(&BTreeMap::from([(id("yard"), memory.clone())])).unwrap();
+            State::read(&path).unwrap().cameras.remove("yard").unwrap().means
+        };
+        assert_eq!(written(&mut file, &first).unwrap().prompts, "taken");
+        second.classes = classes("a big cat");
+        let after = written(&mut file, &second).unwrap().prompts;
+        assert_eq!(after, prompts::of_set(&second.classes), "a reload");
+        let from = FusedFrom { weighting: Weighting::Pooled, ..FROM };
+        let mut file = StateFile::new(&path, &from, &State::default(), &[]);
+        assert_eq!(written(&mut file, &first), None);
+        assert!(file.prompts.is_empty());
     }
 
     #[test]
@@ -310,14 +389,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         let refused = |change: &dyn Fn(&mut CameraState)| {
-            let mut it = CameraState::of(&memory(), "Memoryless");
+            let mut it = CameraState::new(&memory(), Some(("fusion", "prompts")));
             change(&mut it);
             let cameras = BTreeMap::from([("yard".to_owned(), it)]);
             kept::write(&path, HEADING, &File { cameras }).unwrap();
             let error = State::read(&path).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
         };
-        refused(&|it| it.means.image = 1.5);
+        refused(&|it| it.means.as_mut().unwrap().image = 1.5);
         refused(&|it| it.last_known.as_mut().unwrap().class.id = "A cat".to_owned());
         refused(&|it| it.last_known.as_mut().unwrap().class.name = " ".to_owned());
     }

@@ -1,17 +1,21 @@
 //! `lookout calibrate`: some minutes of each camera's scene become backgrounds and bounds.
 
+mod from_recording;
 mod live;
-mod recorded;
 mod report;
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use lookout_core::{
-    Calibration, Calibrator, Classifier, Clock, Decider, Id, NoBound, Picture, Stamp,
+    Calibration, Calibrator, Classifier, Clock, Decider, Disposition, Id, MAX_VALUES, NoBound,
+    Picture, PortError, Stamp,
 };
+use lookout_pipeline::{Gate, GateRules};
 use lookout_store::{Calibrations, CameraCalibration, StoreError};
 
 use crate::cli::{CalibrateArgs, ConfigArgs};
@@ -19,7 +23,8 @@ use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::packs::Packs;
-use crate::plan::{self, Plan, PlannedCamera};
+use crate::plan::{self, PlannedCamera};
+use crate::recorded::{self, Pace};
 use crate::{memory, output};
 
 /// One camera that is being calibrated.
@@ -29,6 +34,10 @@ struct Subject {
     decider: Decider,
     classifier: Classifier,
     calibrator: Calibrator,
+    /// Leaves out what the daemon would not evaluate.
+    gate: Gate,
+    /// Likewise, of a recording; a camera's own thread asks it no faster.
+    pace: Pace,
 }
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
@@ -45,13 +54,15 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     if args.show {
         return Ok(show(&path, &args.camera)?);
     }
-    let kept = existing(&path)?;
+    check_existing(&path)?;
     Calibrations::try_write(&path).map_err(anyhow::Error::from)?;
     // What is known already would be calibrated away, and what adapts has no background of its own.
     config.calibration = None;
     config.adaptation = None;
-    let Plan { config, mut engine, recipe, cameras, .. } = Plan::make(config, &Packs::here())?;
-    let cameras = choose(cameras, &args.camera, args.from.is_some())?;
+    let (mut engine, watched) = plan::offline(&config, &Packs::here())?;
+    let recipe = watched.recipe;
+    let cameras = choose(watched.cameras, &args.camera, args.from.is_some())?;
+    let (luma_change, interval) = (config.gate.luma_change, config.gate.interval);
     let mut subjects = Vec::new();
     for it in &cameras {
         let background = it.background();
@@ -59,34 +70,34 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
         subjects.push(Subject {
             camera: it.settings.id.clone(),
             calibrator: Calibrator::new(Arc::clone(&classes), rules.smoothing, rules.stale_after),
-            decider: Decider::new(rules, classes, std::time::Duration::ZERO)
+            decider: Decider::new(rules, classes, Duration::ZERO)
                 .map_err(anyhow::Error::from)?
                 .on(&background),
-            classifier: recipe.classifier(it.embeddings.clone())?.on(background),
+            classifier: recipe
+                .classifier(it.embeddings.clone())?
+                .on(background)
+                .against(it.bank.clone()),
+            gate: Gate::new(GateRules { luma_change, interval }),
+            pace: Pace::new(it.min_interval()),
         });
     }
     memory::steady();
-    match &args.from {
-        Some(from) => recorded::collect(&mut engine, &mut subjects[0], from, args.fps)?,
-        None => live::collect(&config, cameras, &mut engine, &mut subjects, args.time)?,
-    }
-    let space = engine.bundle.space().to_owned();
-    let cameras = match kept {
-        Some(it) if it.space == space => it.cameras,
-        Some(_) => {
-            output::complain("the file was of another model; what it said is dropped");
-            Default::default()
+    let all_good = match &args.from {
+        Some(from) => from_recording::collect(&mut engine, &mut subjects[0], from, args.fps)?,
+        None => {
+            live::collect(&config, cameras, &mut engine, &mut subjects, args.time)?;
+            true
         }
-        None => Default::default(),
     };
-    finish(args.false_alarms_a_day, &path, &subjects, Calibrations { space, cameras })
+    finish(args.false_alarms_a_day, &path, &subjects, engine.bundle.space())?;
+    if all_good { Ok(()) } else { Err(Failure::Partial) }
 }
 
-/// The calibrations that are there; `None` where there are none yet.
-fn existing(path: &Path) -> anyhow::Result<Option<Calibrations>> {
+/// Before the work, whether its results can be added to what is there.
+fn check_existing(path: &Path) -> anyhow::Result<()> {
     match Calibrations::read(path) {
-        Ok(it) => Ok(Some(it)),
-        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+        Ok(_) => Ok(()),
+        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(anyhow::Error::from(error))
             .context("a new calibration goes into the file of the old ones; move that away"),
     }
@@ -123,30 +134,43 @@ fn choose(
 }
 
 impl Subject {
-    /// Takes in one picture of the scene.
+    /// Takes in one picture of the scene; a still one counts as the daemon counts it, by the last.
     fn see(
         &mut self,
         engine: &mut Engine,
-        at: std::time::Duration,
+        at: Duration,
         picture: &Picture,
-    ) -> anyhow::Result<()> {
-        let image = engine.tower.encode(picture)?;
-        let candidates = engine.candidates(&image)?;
+    ) -> Result<(), PortError> {
+        if self.gate.is_still(picture, at) && self.calibrator.repeat(at) {
+            return Ok(());
+        }
+        let (image, candidates) = recorded::see(engine, picture).inspect_err(|_| {
+            self.gate.forget();
+        })?;
         let recalled = engine.recalled(&image);
-        let evidence = self.classifier.classify(&image, candidates, recalled)?;
+        let evidence = self
+            .classifier
+            .classify(&image, candidates, recalled)
+            .map_err(|error| PortError::new(Disposition::Fatal, error))?;
         let accepted = self.decider.judge(evidence.observation()).accepted;
         self.calibrator.add(at, &evidence, accepted);
         Ok(())
     }
 }
 
-/// Prints what was found, and writes it with what the file says of other cameras.
+/// Whether there is no memory for more frames.
+fn is_full(subjects: &[Subject]) -> bool {
+    MAX_VALUES <= subjects.iter().map(|it| it.calibrator.n_values()).sum()
+}
+
+/// Prints what was found, and adds it to what the file says of other cameras.
 fn finish(
     false_alarms_a_day: f64,
     path: &Path,
     subjects: &[Subject],
-    mut all: Calibrations,
+    space: &str,
 ) -> Result<(), Failure> {
+    let mut found_all = Calibrations { space: space.to_owned(), cameras: BTreeMap::new() };
     let made = Stamp::now(&SystemClock::start() as &dyn Clock).wall;
     let (mut n_good, mut n_bad) = (0, 0);
     for Subject { camera, decider, calibrator, .. } in subjects {
@@ -156,7 +180,7 @@ fn finish(
                 n_good += 1;
                 let it = CameraCalibration::new(&found, decider.classes(), made);
                 report::print(camera, &it)?;
-                all.cameras.insert(camera.clone(), it);
+                found_all.cameras.insert(camera.clone(), it);
             }
             Err(reason) => {
                 n_bad += 1;
@@ -165,7 +189,9 @@ fn finish(
         }
     }
     if 0 < n_good {
-        all.write(path).map_err(anyhow::Error::from)?;
+        if found_all.add_to(path).map_err(anyhow::Error::from)? {
+            output::complain("the file was of another model; what it said is dropped");
+        }
         output::line(format!("written to {}", path.display()))?;
     }
     if n_bad == 0 { Ok(()) } else { Err(Failure::Partial) }

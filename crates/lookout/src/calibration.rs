@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lookout_config::Camera;
 use lookout_core::{Background, ClassSet, DecisionRules, Id};
-use lookout_store::{Calibrations, StoreError};
+use lookout_store::{Calibrations, Known, StoreError};
 
 /// What is not calibrated though a calibration is configured, for people.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -93,12 +93,19 @@ impl Found {
             uncalibrated.rest.push(format!("{} has no camera {id}", path.display()));
             return unknown();
         };
-        let (background, changed) = it.background(classes);
+        let Known { background, changed, unfit_temperature } = it.known(classes);
         if !changed.is_empty() {
             let names: Vec<&str> = changed.iter().map(Id::as_str).collect();
             uncalibrated.rest.push(format!(
                 "camera {id}: {} changed since it was calibrated, or were not there",
                 names.join(", ")
+            ));
+        }
+        if let Some(temperature) = unfit_temperature {
+            uncalibrated.rest.push(format!(
+                "camera {id}: labels or negatives were added, taken away, changed or put in another order, \
+                 and the temperature {temperature:.2} that was found for all of them is 1 until it is \
+                 calibrated anew"
             ));
         }
         let without: Vec<&str> = classes

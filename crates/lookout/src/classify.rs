@@ -12,7 +12,7 @@ use lookout_core::{
 };
 use lookout_publish::payload::{EvidencePayload, PictureLine};
 use lookout_replay::reason_words;
-use lookout_store::Calibrations;
+use lookout_store::{Calibrations, Known};
 use serde::Serialize;
 
 use crate::cli::ClassifyArgs;
@@ -143,13 +143,20 @@ fn calibrated(
         (None, _) => None,
     };
     let Some(found) = found else {
-        let known = known.join(", ");
-        bail!("say with --camera which of {} is meant: {known}", path.display());
+        let (known, path) = (known.join(", "), path.display());
+        match camera {
+            _ if known.is_empty() => bail!("{path} has no camera; `lookout calibrate` adds some"),
+            Some(id) => bail!("--camera must be one of {known}, which {path} has, got {id}"),
+            None => bail!("say with --camera which of {path} is meant: {known}"),
+        }
     };
-    let (background, changed) = found.background(classes);
+    let Known { background, changed, unfit_temperature } = found.known(classes);
     if !changed.is_empty() {
         let ids: Vec<&str> = changed.iter().map(Id::as_str).collect();
         tracing::warn!("Not calibrated with these words: {}.", ids.join(", "));
+    }
+    if let Some(temperature) = unfit_temperature {
+        tracing::warn!("The temperature {temperature:.2} is of other classes and does not count.");
     }
     Ok(background)
 }

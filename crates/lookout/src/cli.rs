@@ -118,7 +118,14 @@ Keep what the labels mean out of the picture meanwhile. For each label the cosin
 deviation on the scene are learned, and the height above it that noise passes no more often than
 the rate allows. That height is an extrapolation from the recorded time to a day: it knows nothing
 of what that time did not have, such as nightfall, rain or the headlights of a car. Calibrate once
-by day and for long, and again when the camera was moved.
+by day and for long, and again when the camera was moved, or when max_fps, [gate] or smoothing_s
+were changed: frames count as the daemon would have them, so a still scene that the gate skips needs
+more time.
+
+A device that a running daemon holds, /dev/video0, cannot be opened twice: stop the daemon first
+(systemctl stop lookout). Cameras of the network can mostly be watched by both.
+
+A frame of a recording that cannot be used is told and left out; the exit code is then 1.
 
 Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a running
 daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
@@ -196,7 +203,8 @@ pub(crate) struct ClassifyArgs {
     /// Heed nothing that was taught
     #[arg(long)]
     pub(crate) no_taught: bool,
-    /// Calibrations that `lookout calibrate` made: pictures of such a scene
+    /// Calibrations that `lookout calibrate` made: pictures of such a scene. Its bounds are for sigmas
+    /// averaged over time; a single picture, which has none to average, passes them more often
     #[arg(long, value_name = "FILE")]
     pub(crate) calibration: Option<PathBuf>,
     /// The camera of the calibrations that is meant, where there are several

@@ -19,7 +19,7 @@ use lookout_pipeline::{
     mailboxes,
 };
 use lookout_publish::{LinkSnapshot, Publisher};
-use lookout_store::StateFile;
+use lookout_store::{FusedFrom, StateFile};
 
 use crate::cli::ConfigArgs;
 use crate::clock::SystemClock;
@@ -209,7 +209,9 @@ fn start_stages(
         publish.camera_status(&camera.settings.id, CameraStatus::Disabled);
     }
     let idle: Vec<Id> = disabled.into_iter().map(|it| it.settings.id).collect();
-    let weighting = recipe.weighting();
+    let (space, index) = (engine.bundle.space().to_owned(), engine.index.as_ref().map(Index::info));
+    let index = index.map(|it| it.input_hash);
+    let from = FusedFrom { space: &space, index: index.as_deref(), weighting: recipe.weighting() };
 
     // The gate looks at less than the image tower does.
     let limits = engine::limits(&engine.bundle);
@@ -220,7 +222,7 @@ fn start_stages(
     let mut all_counters = Vec::new();
     for camera in enabled {
         let memory =
-            state.as_ref().map(|it| it.1.camera(&camera.settings.id, &camera.classes, weighting));
+            state.as_ref().map(|it| it.1.camera(&camera.settings.id, &camera.classes, &from));
         let memory = memory.unwrap_or_default();
         let counters = Arc::new(CameraCounters::default());
         tracks.push(camera.track(
@@ -241,7 +243,7 @@ fn start_stages(
         Box::new(WatchedLessons { lessons: it, is_behind }) as Box<dyn LessonRecall>
     });
     let memory = state.map(|(path, before)| {
-        let file = StateFile::new(&path, weighting, &before, &idle);
+        let file = StateFile::new(&path, &from, &before, &idle);
         let is_behind = Arc::clone(&health.state_is_behind);
         Box::new(said::Watched { file, is_behind }) as Box<dyn Remember>
     });

@@ -25,6 +25,7 @@ mod output;
 mod packs;
 mod phrases;
 mod plan;
+mod recorded;
 mod reload;
 mod replay;
 mod said;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use lookout_capture::{Recording, Truth};
+use lookout_capture::Recording;
 use lookout_config::Config;
 use lookout_core::{Candidate, Disposition, Embedding, ImageEncoder, Picture, Stamp};
 use lookout_replay::{Figures, Page, RunPage, Seen};
@@ -24,7 +24,7 @@ use crate::failure::Failure;
 use crate::index::meter::Meter;
 use crate::packs::Packs;
 use crate::plan::{self, PlannedCamera};
-use crate::{memory, output};
+use crate::{memory, output, recorded};
 
 /// Bad frames that are told one by one.
 const MAX_TOLD: u64 = 20;
@@ -68,7 +68,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let limits = engine::limits(&engine.bundle);
     let mut recording =
         Recording::open(&args.recording, args.fps, limits).map_err(anyhow::Error::from)?;
-    check_truths(&recording, &runs, &camera)?;
+    recorded::check_truths(&recording, runs.iter().map(|it| &*it.classes), &camera)?;
     memory::steady();
     let frames = play(&mut recording, &mut engine, &mut runs, args.html.is_some())?;
     if frames.n == frames.n_bad {
@@ -120,25 +120,6 @@ fn varied(args: &ConfigArgs, changes: &args::Compare, base: &Config) -> Result<C
             changes.text
         )])),
     }
-}
-
-/// What the recording says is right must be a class of every run.
-fn check_truths(recording: &Recording, runs: &[Run], camera: &str) -> Result<(), Failure> {
-    let Some((path, truths)) = recording.truths() else { return Ok(()) };
-    let mut faults = Vec::new();
-    for (name, line) in truths {
-        // Once, however many runs lack it.
-        let truth = Truth::Class(name.clone());
-        if let Some(run) = runs.iter().find(|it| it.truth(&truth).is_none()) {
-            faults.push(format!(
-                "{}:{line}: `truth` must be the id, the name or an alias of a class of camera {camera} \
-                 ({}), `none` or empty, got {name:?}",
-                path.display(),
-                run.name
-            ));
-        }
-    }
-    if faults.is_empty() { Ok(()) } else { Err(Failure::Config(faults)) }
 }
 
 /// Takes every frame of the recording to every run that would have asked for it. A frame takes no time.

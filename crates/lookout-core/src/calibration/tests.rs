@@ -209,3 +209,29 @@ fn the_temperature_needs_negatives() {
     assert_eq!(of("Ab", &[3.0, 0.0]), Temperature::Unfit);
     assert!((Temperature::Unfit.get() - 1.0).abs() < 1e-12);
 }
+
+#[test]
+fn a_still_scene_that_is_not_evaluated_is_averaged_as_one_frame() {
+    // Every frame is seen, or one in ten seconds and then repeated.
+    let fused = || Distribution::softmax(&[0.0, 0.0]).unwrap();
+    let [seen, repeated] = [1, 20].map(|every| {
+        let mut it = Calibrator::new(classes("AB"), SECOND * 3, SECOND * 30);
+        assert!(!it.repeat(Duration::ZERO), "there is nothing to repeat");
+        let mut noise = Noise(3);
+        for n in 0..7200u32 {
+            let at = SECOND * n / 2;
+            let cosines = vec![0.2 + 0.01 * noise.normal(), 0.2 + 0.01 * noise.normal()];
+            if n % every != 0 {
+                assert!(it.repeat(at));
+                continue;
+            }
+            it.add(at, &evidence(cosines, fused()), (n == 0).then_some(1));
+        }
+        assert_eq!((it.n_frames(), it.n_values()), (7200, 7200 * 8));
+        it.finish(1.0).unwrap().classes
+    });
+    let bound = |it: &CalibratedClass| it.background.bound.unwrap().enter;
+    // Twenty of the 7200 frames would be too few to say that it is there.
+    assert!(2.0 * bound(&seen[0]) < bound(&repeated[0]), "{seen:?} {repeated:?}");
+    assert!(SECOND * 5 < repeated[0].extrapolation.unwrap().correlation);
+}

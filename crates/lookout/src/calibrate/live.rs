@@ -12,7 +12,7 @@ use lookout_config::Config;
 use lookout_core::{CameraStatus, ClassSet, Clock, Decision, Id, Publish, Stop, stop_pair};
 use lookout_pipeline::{Event, FrameReceiver, StageError, Taken, mailboxes};
 
-use super::Subject;
+use super::{Subject, is_full};
 use crate::clock::SystemClock;
 use crate::daemon::camera_stage;
 use crate::engine::{self, Engine};
@@ -35,8 +35,8 @@ impl Publish for Nobody {
     fn classes(&self, _: &BTreeMap<Id, Arc<ClassSet>>) {}
 }
 
-/// Takes in what the cameras show for so long, or until a signal. Every frame is evaluated, still
-/// scene or not. `subjects` are those of `cameras`, in their order.
+/// Takes in what the cameras show for so long, or until a signal. `subjects` are those of `cameras`, in
+/// their order.
 pub(super) fn collect(
     config: &Config,
     cameras: Vec<PlannedCamera>,
@@ -107,13 +107,11 @@ fn watch(
                     Err(error) if n_skipped == 0 => {
                         n_skipped += 1;
                         let camera = &subject.camera;
-                        output::complain(&format!(
-                            "camera {camera}: a frame is left out: {error:#}"
-                        ));
+                        output::complain(&format!("camera {camera}: a frame is left out: {error}"));
                     }
                     Err(_) => n_skipped += 1,
                 }
-                if subject.calibrator.is_full() {
+                if is_full(subjects) {
                     output::complain("there is no memory for more frames; what there is counts");
                     break;
                 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use lookout_capture::{Truth as Told, thumbnail};
 use lookout_config::Config;
-use lookout_core::{
-    Candidate, ClassKind, ClassSet, Decision, Embedding, Evidence, Picture, Recalled, Stamp,
-};
+use lookout_core::{Candidate, ClassSet, Decision, Embedding, Evidence, Picture, Recalled, Stamp};
 use lookout_pipeline::Track;
 use lookout_replay::{Counts, DecidedBy, Figures, Seen, Timeline, Truth};
 
 use crate::engine::Recipe;
 use crate::plan::PlannedCamera;
+use crate::recorded::{self, Pace};
 
 /// Changes whose frames are kept for the page.
 const MAX_SHOWN: usize = 200;
@@ -22,8 +21,6 @@ const MAX_SHOWN: usize = 200;
 const THUMBNAIL_PX: u32 = 160;
 /// Nobody listens for a heartbeat.
 const NEVER: Duration = Duration::from_secs(1 << 40);
-/// Times in tables are rounded.
-const ROUNDING: Duration = Duration::from_millis(1);
 
 /// A track and what it has said.
 pub(super) struct Run {
@@ -36,8 +33,7 @@ pub(super) struct Run {
     /// When truth changed, and a frame of it; the first [`MAX_SHOWN`].
     first_frames: VecDeque<(Duration, Seen)>,
     track: Track,
-    min_interval: Duration,
-    asked_at: Option<Duration>,
+    pace: Pace,
     last: Option<(String, Evidence)>,
 }
 
@@ -63,25 +59,8 @@ impl Run {
                 &Arc::default(),
                 Default::default(),
             )?,
-            min_interval: camera.min_interval(),
-            asked_at: None,
+            pace: Pace::new(camera.min_interval()),
             last: None,
-        })
-    }
-
-    /// What `told` means; `None` where no class is called so.
-    pub(super) fn truth(&self, told: &Told) -> Option<Truth> {
-        let Told::Class(name) = told else {
-            return Some(if *told == Told::NoLabel { Truth::NoLabel } else { Truth::Unsaid });
-        };
-        let classes = self.classes.classes();
-        let by_id = classes.iter().position(|it| it.id.as_str() == name);
-        let by_name = || classes.iter().position(|it| it.name == *name);
-        let by_alias = || classes.iter().position(|it| it.aliases.contains(name));
-        let idx = by_id.or_else(by_name).or_else(by_alias)?;
-        Some(match classes[idx].kind {
-            ClassKind::Label => Truth::Label(idx),
-            ClassKind::Negative => Truth::NoLabel,
         })
     }
 
@@ -89,7 +68,7 @@ impl Run {
     pub(super) fn tell(&mut self, at: Duration, told: &Told, name: &str) {
         let before = self.timeline.truths().len();
         // Checked before the first frame.
-        self.timeline.tell(at, self.truth(told).unwrap_or(Truth::Unsaid));
+        self.timeline.tell(at, recorded::truth(&self.classes, told).unwrap_or(Truth::Unsaid));
         if before < self.timeline.truths().len() && self.first_frames.len() < MAX_SHOWN {
             self.first_frames.push_back((at, Seen { name: name.to_owned(), jpeg: None }));
         }
@@ -123,13 +102,11 @@ impl Run {
 
     /// Whether the camera would have been asked for a frame that comes at `at`.
     pub(super) fn asks(&mut self, at: Duration) -> bool {
-        let is_due = |it: Duration| it.saturating_add(self.min_interval) <= at + ROUNDING;
-        if !self.asked_at.is_none_or(is_due) {
+        let asks = self.pace.asks(at);
+        if !asks {
             self.counts.dropped += 1;
-            return false;
         }
-        self.asked_at = Some(at);
-        true
+        asks
     }
 
     /// Whether the frame shows nothing new, and is decided by that.
