@@ -116,7 +116,7 @@ pub(crate) fn see(
 
 #[cfg(test)]
 mod tests {
-    use lookout_core::Class;
+    use lookout_core::{Class, Id};
 
     use super::*;
 
