@@ -4,7 +4,7 @@ use crate::{Bound, ClassEmbeddings, ClassKind, ClassSet, Embedding};
 
 /// The bound where only the model's sample pictures are known. Chosen on the starter and on CLIP;
 /// `models/README.md`, section "Decision defaults".
-const OF_SAMPLES: Bound = Bound { enter: 2.0, exit: 1.0 };
+const OF_SAMPLES: Bound = Bound { enter: 1.5, exit: 0.75 };
 
 /// The image's cosine to one class on the background, as calibration found it.
 #[derive(Clone, Copy, Debug, PartialEq)]
