@@ -121,14 +121,12 @@ impl Track {
             return None;
         }
         // Neither machine is stepped unless both are content with what they have.
-        if let Some(otherwise) = &self.otherwise {
-            let mut repeated = otherwise.clone();
-            repeated.gated(at.mono)?;
-            let told = self.decider.gated(at.mono)?;
-            self.otherwise = Some(repeated);
-            return Some(self.decision(at, None, None, told.0, told.1));
+        let mut otherwise = self.otherwise.clone();
+        if let Some(it) = &mut otherwise {
+            it.gated(at.mono)?;
         }
         let (snapshot, change) = self.decider.gated(at.mono)?;
+        self.otherwise = otherwise;
         Some(self.decision(at, None, None, snapshot, change))
     }
 
@@ -244,7 +242,7 @@ impl Track {
 
 #[cfg(test)]
 mod tests {
-    use lookout_core::{AdaptationMode, Outcome, Reason};
+    use lookout_core::{AdaptationMode, DecisionRules, Outcome, Reason};
 
     use super::*;
     use crate::testing::{axis, frame, settings_of, track};
@@ -362,6 +360,31 @@ mod tests {
         assert_eq!(decided, [(unknown, Some(cat)), (cat, Some(unknown))]);
         let mut plain = track("yard", 0.0, &Arc::default());
         assert_eq!(see(&mut plain, 1, 0.0).otherwise, None);
+    }
+
+    #[test]
+    fn a_still_scene_is_evaluated_while_the_other_mode_waits_for_its_dwell() {
+        let picture = frame(100, Duration::ZERO).picture;
+        let is_gated = |is_adapting: bool| {
+            let settings = settings_of(&["cat", "dog"], Duration::ZERO);
+            let rules = DecisionRules { dwell: at(3), ..settings.decider.rules() };
+            let classes = Arc::clone(settings.decider.classes());
+            let decider = Decider::new(rules, classes, Duration::ZERO).unwrap();
+            let classifier = match is_adapting {
+                true => settings.classifier.adapting(AdaptationMode::Shadow, 0.1),
+                false => settings.classifier,
+            };
+            let gate = GateRules { luma_change: 5.0, ..settings.gate };
+            let mut track = Track::new(TrackSettings { classifier, decider, gate, ..settings });
+            // A cat that is kept, then nothing, then a border that only what was kept makes a cat.
+            for (seconds, angle) in [(1, 0.55), (5, 0.55), (6, 3.89), (10, 3.89)] {
+                see(&mut track, seconds, angle);
+            }
+            assert!(track.gate(stamp(11), &picture).is_none(), "the first frame");
+            assert_eq!(see(&mut track, 11, 0.74).snapshot.state, State::Unknown);
+            track.gate(stamp(12), &picture).is_some()
+        };
+        assert_eq!([false, true].map(is_gated), [true, false]);
     }
 
     #[test]
