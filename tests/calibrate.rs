@@ -203,16 +203,25 @@ fn a_recording_with_bad_parts_is_calibrated_and_words_that_are_no_class_are_refu
 fn a_file_that_does_not_fit_is_told() {
     let site = site(1);
     let path = site.folder.path().join("cal");
-    let other = Calibrations { space: "other".to_owned(), cameras: BTreeMap::new() };
-    other.write(&path).unwrap();
-    verb(&site, "check", &[]).failed(78, &["`calibration`", "of model space other"]);
     let folder = site.folder.path();
     let manager = Manager::new(folder);
-    let (daemon, log) = site.run_with(|it| {
+    let (mut daemon, log) = site.run_with(|it| {
         it.env("NOTIFY_SOCKET", folder.join("notify"));
     });
-    manager.until("not calibrated: ");
-    drop((daemon, log));
+    // There is none yet, and the daemon watches all the same.
+    manager.until("calibration: ");
+    let other = Calibrations { space: "other".to_owned(), cameras: BTreeMap::new() };
+    other.write(&path).unwrap();
+    daemon.signal("-HUP");
+    let refused = "Reload failed, the old labels go on: ";
+    log.until(|it| (it.contains(refused) && it.contains("model space other")).then_some(()));
+    daemon.signal("-TERM");
+    assert_eq!(daemon.wait(), Some(0));
+    for it in ["check", "run"] {
+        verb(&site, it, &[]).failed(78, &["`calibration`", "of model space other"]);
+    }
+    let off = verb(&site, "check", &["--set", "calibration=off"]);
+    assert_eq!(off.code, Some(0), "{}", off.stderr);
     fs::write(&path, "lookout calibration 1\n{}").unwrap();
     for it in ["check", "run"] {
         verb(&site, it, &[]).failed(78, &["`calibration` cannot be used", "is damaged"]);
@@ -239,7 +248,9 @@ fn a_camera_is_calibrated_live_and_the_daemon_takes_it_up() {
     let ran = verb(&site, "calibrate", &["--for", "25s"]);
     assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
     daemon.signal("-HUP");
-    log.until(|it| it.contains("Reloaded: new labels are in use").then_some(()));
+    log.until(|it| {
+        it.contains("Reloaded: new labels, rules or calibration are in use").then_some(())
+    });
     let all = Calibrations::read(&site.folder.path().join("cal")).unwrap();
     let evidence = mosquitto.subscribe().until_topic("lookout/test/yard/evidence").json();
     // The sigma of the class on top, by what was calibrated.

@@ -120,7 +120,11 @@ fn labels_change_without_a_restart_and_nothing_is_mixed() {
 
     // Another name, another place in the order, and one label more.
     write(&site, &labels(&[("cat", "cat"), ("kitchen", "kitchen"), ("bear", "brown bear")]));
-    hang_up(&daemon, &log, "Reloaded: new labels are in use. cameras=\"shed yard\"");
+    hang_up(
+        &daemon,
+        &log,
+        "Reloaded: new labels, rules or calibration are in use. cameras=\"shed yard\"",
+    );
     let mut seen = until_scored(&messages, &["bear", "cat", "kitchen", "street"]);
     seen.extend(until_scored(&messages, &["bear", "cat", "kitchen", "street"]));
     let renamed = seen.iter().find(|it| it.topic.ends_with("yard/state")).unwrap().json();
@@ -135,7 +139,7 @@ fn labels_change_without_a_restart_and_nothing_is_mixed() {
 
     // The label that is held is taken out.
     write(&site, &labels(&[("cat", "cat"), ("kitchen", "kitchen")]));
-    hang_up(&daemon, &log, "Reloaded: new labels are in use.");
+    hang_up(&daemon, &log, "Reloaded: new labels, rules or calibration are in use.");
     let more = until_scored(&messages, &["cat", "kitchen", "street"]);
     let end = events(&more).remove(0);
     assert_eq!(end["from"]["label"]["id"], "bear");
@@ -219,7 +223,7 @@ fn rules_change_without_other_labels() {
     let event = messages.until_topic("lookout/test/yard/event").json();
     assert_eq!(event["to"]["label"]["id"], "bear");
     edit_config(&site, "[decision]", "[decision]\nenter = 1\nexit = 1");
-    hang_up(&daemon, &log, "Reloaded: new labels are in use.");
+    hang_up(&daemon, &log, "Reloaded: new labels, rules or calibration are in use.");
     let event = messages.until_topic("lookout/test/yard/event").json();
     assert_eq!(event["from"]["label"]["id"], "bear");
     assert_eq!(event["to"]["state"], "unknown");

@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::daemon::Site;
-use crate::support::Mosquitto;
+use crate::support::{Mosquitto, Ran, lookout};
 
 const BEAR: &str = "coco_000000000285.jpg";
 const KITCHEN: &str = "coco_000000030213.jpg";
@@ -31,7 +32,8 @@ fn state_file(site: &Site) -> PathBuf {
 }
 
 /// Runs the daemon until it has shown `label` for some frames, ends it with `signal`, and gives the
-/// events from its start on and the last state.
+/// events that it made and the last state. An event that an earlier run made comes again where it was killed
+/// before it knew of the acknowledgement.
 fn run(
     mosquitto: &Mosquitto,
     site: &Site,
@@ -44,7 +46,7 @@ fn run(
     let (mut events, mut state, mut n_quiet) = (Vec::new(), Value::Null, 0);
     messages.until(|it| {
         match it.topic.as_str() {
-            "lookout/test/yard/event" => events.push(it.json()),
+            "lookout/test/yard/event" if it.json()["replayed"] == false => events.push(it.json()),
             "lookout/test/yard/state" if !it.retained => state = it.json(),
             "lookout/test/yard/evidence" if state["label"]["id"] == label => n_quiet += 1,
             _ => {}
@@ -141,6 +143,65 @@ fn a_damaged_state_is_told_and_set_aside_and_nothing_else_happens() {
 }
 
 #[test]
+fn an_event_that_waits_for_the_broker_survives_a_kill_and_comes_once() {
+    let mut mosquitto = Mosquitto::start();
+    let site = site(mosquitto.port());
+    mosquitto.kill();
+    let (mut daemon, log) = site.run_with(|_| {});
+    let events = site.folder.path().join("test.state.events");
+    let waits = || fs::read_to_string(&events).is_ok_and(|it| it.contains("a_bear"));
+    while !waits() {
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(daemon.0.try_wait().unwrap().is_none(), "{:?}", log.rest());
+    }
+    daemon.signal("-KILL");
+    daemon.wait();
+
+    mosquitto.restart();
+    let messages = mosquitto.subscribe();
+    let (mut daemon, _log) = site.run_with(|_| {});
+    let event = messages.until_topic("lookout/test/yard/event").json();
+    assert_eq!(from_to(std::slice::from_ref(&event)), [["unknown", "a_bear"]]);
+    assert_eq!(event["replayed"], true);
+    let evidence = messages.until_topic("lookout/test/yard/evidence").json();
+    assert_ne!(event["boot_id"], evidence["boot_id"], "it is the earlier run's");
+    while waits() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.signal("-KILL");
+    daemon.wait();
+
+    let again = mosquitto.subscribe();
+    let (_daemon, _log) = site.run_with(|_| {});
+    let next = again.until(|it| {
+        it.topic.ends_with("/event")
+            || (it.topic.ends_with("/state") && it.json()["state"] == "label")
+    });
+    assert!(next.topic.ends_with("/state"), "{next:?}");
+}
+
+#[test]
+fn one_daemon_has_a_state_and_what_is_none_stays() {
+    let mosquitto = Mosquitto::start();
+    let site = site(mosquitto.port());
+    let (daemon, _log) = site.run_with(|_| {});
+    let ran = |state: &str| {
+        let mut command = lookout();
+        command.args(["run", "--config"]).arg(site.config());
+        command.args(["--set", &format!("state={state}")]);
+        Ran::from(command.output().unwrap())
+    };
+    ran("test.state").failed(1, &["another daemon keeps its state", "test.state.events is in use"]);
+    drop(daemon);
+    let config = fs::read(site.config()).unwrap();
+    ran("lookout.toml").failed(78, &["`state` cannot be used", "must begin with", "move it away"]);
+    assert_eq!(fs::read(site.config()).unwrap(), config);
+    ran("pictures").failed(78, &["`state` cannot be used", "must be a regular file"]);
+    ran("no/such/state").failed(78, &["`state` cannot be used", "no/such does not exist"]);
+    assert!(!site.folder.path().join("no").exists());
+}
+
+#[test]
 fn a_daemon_that_is_to_keep_nothing_keeps_nothing() {
     let mosquitto = Mosquitto::start();
     let site = site(mosquitto.port());
@@ -151,5 +212,5 @@ fn a_daemon_that_is_to_keep_nothing_keeps_nothing() {
         let (events, _) = run(&mosquitto, &site, "a_bear", "-TERM", off);
         assert_eq!(from_to(&events), [["unknown", "a_bear"]]);
     }
-    assert!(!state_file(&site).exists());
+    assert!(!state_file(&site).exists() && !site.folder.path().join("off").exists());
 }

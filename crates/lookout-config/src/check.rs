@@ -12,6 +12,7 @@ use crate::layers;
 use crate::walk::{Section, Walk, quote};
 use crate::{
     BankPlace, Camera, Config, ConfigError, Decision, Encoder, Fusion, Gate, LabelSet, Mqtt,
+    StatePlace,
 };
 
 /// A score that something must reach: 0 would accept everything.
@@ -50,8 +51,11 @@ pub(crate) fn load(
     let index = top.path("index");
     let taught = top.path("taught");
     let adaptation = adaptation(&mut top);
-    let calibration = top.path("calibration");
-    let state = top.state_place("state");
+    let calibration = match top.place("calibration") {
+        StatePlace::File(path) => Some(path),
+        StatePlace::Usual | StatePlace::Off => None,
+    };
+    let state = top.place("state");
     let words = Words::read(&mut top);
     let bank = bank(top.section("background"));
     let encoder = encoder(top.section("encoder"));

@@ -13,6 +13,8 @@ use lookout_core::{Id, Window};
 use crate::layers::{self, Merged};
 use crate::{Fault, Origin, StatePlace};
 
+/// Who writes one of these where a path may stand means no file of that name; `./on` does.
+const SWITCHES: [&str; 8] = ["off", "of", "on", "no", "none", "yes", "true", "false"];
 /// Longest part of a value that a message shows, in characters.
 const MAX_SHOWN: usize = 60;
 /// Longest duration, in seconds: a day.
@@ -300,8 +302,11 @@ impl Section<'_> {
     }
 
     /// A path, or "off".
-    pub(crate) fn state_place(&mut self, key: &str) -> StatePlace {
-        let is_path = |it: &str| !it.trim().is_empty() && !it.contains('\0');
+    pub(crate) fn place(&mut self, key: &str) -> StatePlace {
+        let is_path = |it: &str| {
+            let is_switch = SWITCHES.contains(&it.to_ascii_lowercase().as_str()) && it != "off";
+            !it.trim().is_empty() && !it.contains('\0') && !is_switch
+        };
         match self.text(key, "a path or \"off\"", is_path).as_deref() {
             None => StatePlace::Usual,
             Some("off") => StatePlace::Off,

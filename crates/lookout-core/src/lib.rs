@@ -53,7 +53,7 @@ pub use fusion::{Fuser, Means, Weighting, Weights, Window};
 pub use id::{Id, InvalidId};
 pub use ports::{
     CameraMemory, CameraStatus, CaptionSearch, Clock, Decision, Disposition, FrameSource,
-    ImageEncoder, LessonRecall, PortError, Publish, Remember, Stamp,
+    ImageEncoder, LessonRecall, PortError, Publish, Remember, Spool, Stamp, WaitingEvent,
 };
 pub use retrieval::{Candidate, Retrieved, Selection, choose};
 pub use stop::{Stop, Stopper, stop_pair};

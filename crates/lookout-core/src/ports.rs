@@ -116,6 +116,30 @@ pub trait Remember: Send {
     fn remember(&mut self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), PortError>;
 }
 
+/// An event that waits for the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitingEvent {
+    /// Grows from event to event, also over a restart.
+    pub id: u64,
+    /// The camera.
+    pub camera: Id,
+    /// As it is sent after a restart.
+    pub payload: String,
+}
+
+/// Keeps over a restart the events that the broker has not acknowledged.
+pub trait Spool: Send {
+    /// What is kept, oldest first.
+    fn waiting(&self) -> Vec<WaitingEvent>;
+
+    /// Adds the newest event. It is kept when this returns. After an error it is kept together with the
+    /// next one for which that succeeds.
+    fn add(&mut self, event: WaitingEvent) -> Result<(), PortError>;
+
+    /// The event is delivered, or given up; a loss of power may bring it back.
+    fn remove(&mut self, id: u64) -> Result<(), PortError>;
+}
+
 /// An open camera.
 pub trait FrameSource: Send {
     /// Waits for the next frame. `Ok(None)` when a stop was requested or the camera has come to

@@ -128,6 +128,7 @@ impl Link {
                 Ok(event) => event,
                 Err(end) => return end,
             };
+            let mut delivered = None;
             let mut state = self.shared.lock();
             match event {
                 Event::Incoming(Incoming::ConnAck(_)) => {
@@ -138,7 +139,9 @@ impl Link {
                     tracing::info!(broker = self.broker(), "Connected to the MQTT broker.");
                 }
                 Event::Outgoing(Outgoing::Publish(packet_id)) => state.outbox.written(packet_id),
-                Event::Incoming(Incoming::PubAck(ack)) => state.outbox.acknowledged(ack.pkid),
+                Event::Incoming(Incoming::PubAck(ack)) => {
+                    delivered = state.outbox.acknowledged(ack.pkid);
+                }
                 Event::Outgoing(Outgoing::AwaitAck(packet_id)) => {
                     return End::Failed(format!(
                         "the broker left packet {packet_id} unacknowledged"
@@ -148,6 +151,9 @@ impl Link {
                 _ => (),
             }
             drop(state);
+            if let Some(id) = delivered {
+                self.shared.spool(|it| it.remove(id));
+            }
             self.shared.changed.notify_all();
         }
     }

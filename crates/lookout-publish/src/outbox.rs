@@ -33,6 +33,8 @@ pub(crate) struct Message {
 /// An event in both forms, so that nothing can go wrong when it is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
+    /// No other event has it.
+    pub(crate) id: u64,
     pub(crate) topic: Topic,
     pub(crate) payload: Vec<u8>,
     /// The same with `replayed: true`.
@@ -58,7 +60,6 @@ struct Retained {
 
 #[derive(Debug)]
 struct Waiting {
-    id: u64,
     event: Event,
     is_replay: bool,
     is_on_its_way: bool,
@@ -77,7 +78,6 @@ pub(crate) struct Outbox {
     retained: BTreeMap<Topic, Retained>,
     events: VecDeque<Waiting>,
     event_capacity: usize,
-    next_event_id: u64,
     evidence: VecDeque<Message>,
     evidence_capacity: usize,
     /// Taken and not yet written to the network, in order.
@@ -95,7 +95,6 @@ impl Outbox {
             retained: BTreeMap::new(),
             events: VecDeque::new(),
             event_capacity,
-            next_event_id: 0,
             evidence: VecDeque::new(),
             evidence_capacity,
             taken: VecDeque::new(),
@@ -119,17 +118,17 @@ impl Outbox {
         }
     }
 
-    /// Queues an event. When the queue is full, the oldest that is not on its way is dropped.
-    pub(crate) fn push_event(&mut self, event: Event) {
+    /// Queues an event. When the queue is full, the oldest that is not on its way is dropped; its id.
+    pub(crate) fn push_event(&mut self, event: Event) -> Option<u64> {
+        let mut dropped = None;
         if self.event_capacity <= self.events.len() {
             let oldest = self.events.iter().position(|it| !it.is_on_its_way).unwrap_or(0);
-            self.events.remove(oldest);
+            dropped = self.events.remove(oldest).map(|it| it.event.id);
             self.counts.events_dropped += 1;
         }
-        let id = self.next_event_id;
-        self.next_event_id += 1;
         let is_replay = self.link == Link::Down;
-        self.events.push_back(Waiting { id, event, is_replay, is_on_its_way: false });
+        self.events.push_back(Waiting { event, is_replay, is_on_its_way: false });
+        dropped
     }
 
     /// Queues evidence. It is dropped while the broker is away; when the queue is full, the
@@ -188,7 +187,7 @@ impl Outbox {
         }
         if let Some(it) = self.events.iter_mut().find(|it| !it.is_on_its_way) {
             it.is_on_its_way = true;
-            self.taken.push_back(Taken::Event(it.id));
+            self.taken.push_back(Taken::Event(it.event.id));
             let payload = if it.is_replay { &it.event.replay } else { &it.event.payload };
             return Some(Message { topic: it.event.topic.clone(), payload: payload.clone() });
         }
@@ -206,9 +205,9 @@ impl Outbox {
         }
     }
 
-    /// The broker has `packet_id`.
-    pub(crate) fn acknowledged(&mut self, packet_id: u16) {
-        let Some(taken) = self.written.remove(&packet_id) else { return };
+    /// The broker has `packet_id`. The id of the event that it was.
+    pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<u64> {
+        let taken = self.written.remove(&packet_id)?;
         self.counts.acknowledged += 1;
         match taken {
             Taken::Retained(topic) => {
@@ -216,9 +215,13 @@ impl Outbox {
                     it.is_on_its_way = false;
                 }
             }
-            Taken::Event(id) => self.events.retain(|it| it.id != id),
+            Taken::Event(id) => {
+                self.events.retain(|it| it.event.id != id);
+                return Some(id);
+            }
             Taken::Evidence => (),
         }
+        None
     }
 
     /// Whether all that was handed in is acknowledged, or written where nothing acknowledges it.
@@ -267,7 +270,7 @@ mod tests {
 
     fn event(n: u64) -> Event {
         let (payload, replay) = (format!("{n}").into(), format!("{n}!").into());
-        Event { topic: Topic::Event(camera()), payload, replay }
+        Event { id: n, topic: Topic::Event(camera()), payload, replay }
     }
 
     fn message(topic: Topic, payload: &str) -> Message {
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(text(&mut outbox), None);
         (1..=3).for_each(|id| outbox.written(id));
         outbox.written(0);
-        (1..=3).for_each(|id| outbox.acknowledged(id));
+        assert_eq!((1..=3).filter_map(|id| outbox.acknowledged(id)).collect::<Vec<_>>(), [1]);
         assert!(!outbox.is_drained());
         assert_eq!(text(&mut outbox).as_deref(), Some("b"));
         outbox.written(4);
@@ -319,7 +322,8 @@ mod tests {
         let mut outbox = outbox();
         outbox.push_event(event(1));
         assert_eq!(text(&mut outbox).as_deref(), Some("1"));
-        (2..=4).for_each(|n| outbox.push_event(event(n)));
+        let dropped = (2..=4).filter_map(|n| outbox.push_event(event(n)));
+        assert_eq!(dropped.collect::<Vec<_>>(), [2]);
         assert_eq!((outbox.n_events(), outbox.counts().events_dropped), (3, 1));
         outbox.disconnected();
         outbox.connected();
@@ -401,7 +405,7 @@ mod tests {
                         unacknowledged.push_back(packet_id);
                     },
                     Step::Acknowledge => if let Some(it) = unacknowledged.pop_front() {
-                        outbox.acknowledged(it);
+                        prop_assert!(outbox.acknowledged(it).is_some());
                     },
                     Step::Lose => {
                         outbox.disconnected();

@@ -1,11 +1,14 @@
 //! The handle that the pipeline holds.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use lookout_core::{CameraStatus, ClassSet, Clock, Decision, Id, Publish, Stamp};
+use lookout_core::{
+    CameraStatus, ClassSet, Clock, Decision, Id, PortError, Publish, Spool, Stamp, WaitingEvent,
+};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -28,6 +31,7 @@ pub struct Publisher {
     boot_id: String,
     info: NodeInfo,
     cameras: BTreeSet<Id>,
+    next_event_id: AtomicU64,
     clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -55,6 +59,9 @@ pub struct LinkSnapshot {
     pub n_refused: u64,
     /// Why the last attempt failed or the last connection ended; `None` while connected.
     pub last_error: Option<String>,
+    /// Why waiting events would not survive an end of the program; `None` where they would, and where
+    /// nothing keeps them.
+    pub spool_error: Option<String>,
 }
 
 /// What [`Publisher::close`] left behind.
@@ -72,6 +79,8 @@ pub struct CloseReport {
 /// What the handle and the link share.
 pub(crate) struct Shared {
     state: Mutex<SharedState>,
+    /// Never locked while the state is.
+    spool: Mutex<Option<Box<dyn Spool>>>,
     /// The handle changed the state; for the link.
     pub(crate) wake: Notify,
     /// The link changed the state; for the handle.
@@ -84,6 +93,7 @@ pub(crate) struct SharedState {
     pub(crate) n_connections: u64,
     pub(crate) n_refused: u64,
     pub(crate) last_error: Option<String>,
+    spool_error: Option<String>,
 }
 
 /// How far the end has come.
@@ -104,6 +114,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Has the spool, if there is one, keep a change. A failure is told once, and again when it is over.
+    pub(crate) fn spool(&self, change: impl FnOnce(&mut dyn Spool) -> Result<(), PortError>) {
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(spool) = spool.as_mut() else { return };
+        let error = change(spool.as_mut()).err().map(|it| it.to_string());
+        let before = std::mem::replace(&mut self.lock().spool_error, error.clone());
+        match (before, error) {
+            (None, Some(error)) => tracing::error!(
+                "An end of the program would lose the events that wait for the broker: {error}"
+            ),
+            (Some(_), None) => tracing::info!("Waiting events are kept again."),
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+
     /// Waits until `is_done`, for at most `timeout`; true when it is.
     fn wait(&self, timeout: Duration, is_done: impl Fn(&SharedState) -> bool) -> bool {
         let waited = self.changed.wait_timeout_while(self.lock(), timeout, |it| !is_done(it));
@@ -115,12 +140,14 @@ impl Shared {
 impl Publisher {
     /// Checks the settings and starts to connect. A broker that is away is retried for ever.
     ///
-    /// `cameras` holds the classes of each camera, for the `info` topic.
+    /// `cameras` holds the classes of each camera, for the `info` topic. What waits in `spool` is sent
+    /// first; without one, events that wait for the broker end with the program.
     pub fn start(
         settings: MqttSettings,
         info: &NodeInfo,
         cameras: BTreeMap<Id, Arc<ClassSet>>,
         clock: Arc<dyn Clock>,
+        spool: Option<Box<dyn Spool>>,
     ) -> Result<Self, PublishError> {
         settings.check()?;
         if let Some(camera) = cameras.keys().find(|it| ["status", "info"].contains(&it.as_str())) {
@@ -142,12 +169,17 @@ impl Publisher {
             n_connections: 0,
             n_refused: 0,
             last_error: None,
+            spool_error: None,
         };
+        let waiting = spool.as_ref().map_or_else(Vec::new, |it| it.waiting());
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
+            spool: Mutex::new(spool),
             wake: Notify::new(),
             changed: Condvar::new(),
         });
+        let next_event_id = AtomicU64::new(waiting.last().map_or(0, |it| it.id + 1));
+        take_up(&shared, &settings, waiting);
         let link = link::Link {
             shared: Arc::clone(&shared),
             options,
@@ -157,7 +189,7 @@ impl Publisher {
         };
         let thread = Mutex::new(Some(link::spawn(link)?));
         let (info, cameras) = (info.clone(), cameras.into_keys().collect());
-        Ok(Self { shared, settings, prefix, boot_id, info, cameras, clock, thread })
+        Ok(Self { shared, settings, prefix, boot_id, info, cameras, next_event_id, clock, thread })
     }
 
     /// Whether [`Publisher::start`] could make the `info` message of this node.
@@ -198,6 +230,7 @@ impl Publisher {
             n_evidence_dropped: counts.evidence_dropped,
             n_refused: state.n_refused,
             last_error: state.last_error.clone(),
+            spool_error: state.spool_error.clone(),
         }
     }
 
@@ -279,7 +312,8 @@ impl Publisher {
                 // `false` is the longer word.
                 let message = self.message(Topic::Event(camera.clone()), payload(false)?);
                 let replay = payload(true)?;
-                message.map(|it| Event { topic: it.topic, payload: it.payload, replay })
+                let id = self.next_event_id.fetch_add(1, Relaxed);
+                message.map(|it| Event { id, topic: it.topic, payload: it.payload, replay })
             }
         };
         let evidence = match &decision.evidence {
@@ -299,17 +333,24 @@ impl Publisher {
             }
         };
 
+        // Nor is an event sent before it is kept.
+        if let Some(Event { id, replay, .. }) = &event {
+            let payload = String::from_utf8_lossy(replay).into_owned();
+            let waiting = WaitingEvent { id: *id, camera: camera.clone(), payload };
+            self.shared.spool(|it| it.add(waiting));
+        }
         let mut shared = self.shared.lock();
         if let Some(state) = state {
             shared.outbox.set(state);
         }
-        if let Some(event) = event {
-            shared.outbox.push_event(event);
-        }
+        let dropped = event.and_then(|it| shared.outbox.push_event(it));
         if let Some(evidence) = evidence {
             shared.outbox.push_evidence(evidence);
         }
         drop(shared);
+        if let Some(id) = dropped {
+            self.shared.spool(|it| it.remove(id));
+        }
         self.shared.wake.notify_one();
         Ok(())
     }
@@ -359,6 +400,27 @@ impl Publish for Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.join();
+    }
+}
+
+/// Queues what an earlier run left.
+fn take_up(shared: &Shared, settings: &MqttSettings, waiting: Vec<WaitingEvent>) {
+    for WaitingEvent { id, camera, payload } in waiting {
+        let topic = Topic::Event(camera);
+        let name = topic.name(&settings.prefix());
+        let (got, max) = (packet_len(&name, payload.len()), settings.max_packet_bytes);
+        let given_up = if max < got {
+            tracing::warn!(topic = name, got, max, "Refused an event of an earlier run.");
+            shared.lock().n_refused += 1;
+            Some(id)
+        } else {
+            let payload = payload.into_bytes();
+            let event = Event { id, topic, replay: payload.clone(), payload };
+            shared.lock().outbox.push_event(event)
+        };
+        if let Some(id) = given_up {
+            shared.spool(|it| it.remove(id));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lookout_core::{
@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{StoreError, kept, prompts};
 
 const HEADING: &str = "lookout calibration 1";
+/// Of the copy of a file that one of another model has replaced.
+const BEFORE: &str = ".before";
 
 /// The calibrations of a file, all of one model.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,9 @@ pub struct CameraCalibration {
     pub smoothing_s: f64,
     /// What the bounds are for, of all labels together.
     pub false_alarms_a_day: f64,
+    /// Most frames a second that were asked of the camera; `None`: an earlier version did not note it.
+    #[serde(default)]
+    pub max_fps: Option<f64>,
     /// At least 1; see [`Background::temperature`].
     pub temperature: f64,
     /// Where that comes from: `negatives`, `no negatives` or `unfit negatives`.
@@ -132,9 +137,10 @@ impl Calibrations {
     }
 
     /// Puts these cameras into the file, which keeps what it says of others: also what another process
-    /// wrote just before. One of another model is replaced. Whether it was.
-    pub fn add_to(&self, path: &Path) -> Result<bool, StoreError> {
-        let mut is_other_model = false;
+    /// wrote just before. One of another model is replaced, and a copy stays beside it, with `.before` added
+    /// to its name: that copy.
+    pub fn add_to(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+        let mut copy = None;
         kept::update(path, HEADING, || {
             let mut all = self.clone();
             match Self::read(path) {
@@ -143,13 +149,16 @@ impl Calibrations {
                         all.cameras.entry(id).or_insert(it);
                     });
                 }
-                Ok(_) => is_other_model = true,
+                Ok(_) => {
+                    let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
+                    copy = Some(kept::copy_beside(path, BEFORE).map_err(failed)?);
+                }
                 Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
             Ok(all.file())
         })?;
-        Ok(is_other_model)
+        Ok(copy)
     }
 
     fn file(&self) -> File {
@@ -162,8 +171,14 @@ impl Calibrations {
 }
 
 impl CameraCalibration {
-    /// What was found of a camera that decides between `classes`, `made` after the Unix epoch.
-    pub fn new(found: &Calibration, classes: &ClassSet, made: Option<Duration>) -> Self {
+    /// What was found of a camera that decides between `classes` and gives at most `max_fps` frames a
+    /// second, `made` after the Unix epoch.
+    pub fn new(
+        found: &Calibration,
+        classes: &ClassSet,
+        max_fps: f64,
+        made: Option<Duration>,
+    ) -> Self {
         let of_class = |(idx, class): (usize, &CalibratedClass)| {
             let it = &classes.classes()[idx];
             let is_label = it.kind == ClassKind::Label;
@@ -175,6 +190,7 @@ impl CameraCalibration {
             covered_s: found.covered.as_secs_f64(),
             smoothing_s: found.smoothing.as_secs_f64(),
             false_alarms_a_day: found.false_alarms_a_day,
+            max_fps: Some(max_fps),
             temperature: found.temperature.get(),
             temperature_from: match found.temperature {
                 Temperature::OfNegatives(_) => "negatives",
@@ -211,6 +227,12 @@ impl CameraCalibration {
         }
     }
 
+    /// The ids of the labels without a bound.
+    pub fn without_bound(&self) -> Vec<&str> {
+        let is_without = |it: &KeptClass| it.is_label && it.bound.is_none();
+        self.classes.iter().filter(|it| is_without(it.1)).map(|it| it.0.as_str()).collect()
+    }
+
     fn check(&self) -> Result<(), String> {
         let at_least_0 = |what: &str, it: f64| match it.is_finite() && 0.0 <= it {
             true => Ok(()),
@@ -219,6 +241,7 @@ impl CameraCalibration {
         at_least_0("covered_s", self.covered_s)?;
         at_least_0("smoothing_s", self.smoothing_s)?;
         at_least_0("false_alarms_a_day", self.false_alarms_a_day)?;
+        at_least_0("max_fps", self.max_fps.unwrap_or_default())?;
         for (id, class) in &self.classes {
             Id::new(id.as_str()).map_err(|it| it.to_string())?;
             if class.bound.is_some() != class.lower_bound.is_some() {
@@ -336,8 +359,12 @@ mod tests {
     }
 
     fn calibrations() -> Calibrations {
-        let camera =
-            CameraCalibration::new(&calibration(), &classes(["a cat", "a dog", "nothing"]), None);
+        let camera = CameraCalibration::new(
+            &calibration(),
+            &classes(["a cat", "a dog", "nothing"]),
+            5.0,
+            None,
+        );
         let cameras = BTreeMap::from([(Id::new("yard").unwrap(), camera)]);
         Calibrations { space: "space-1".to_owned(), cameras }
     }
@@ -377,17 +404,19 @@ mod tests {
     fn cameras_are_added_to_those_of_the_file_unless_it_is_of_another_model() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("calibration");
-        assert!(!calibrations().add_to(&path).unwrap());
+        assert_eq!(calibrations().add_to(&path).unwrap(), None);
         let mut shed = calibrations();
         let mut camera = shed.cameras.pop_first().unwrap().1;
         camera.n_frames = 7;
         shed.cameras.insert(Id::new("shed").unwrap(), camera);
-        assert!(!shed.add_to(&path).unwrap());
+        assert_eq!(shed.add_to(&path).unwrap(), None);
         let all = Calibrations::read(&path).unwrap();
         let n_frames: Vec<usize> = all.cameras.values().map(|it| it.n_frames).collect();
         assert_eq!(n_frames, [7, 1200], "shed and yard");
         shed.space = "space-2".to_owned();
-        assert!(shed.add_to(&path).unwrap());
+        let before = std::fs::read(&path).unwrap();
+        let copy = shed.add_to(&path).unwrap().unwrap();
+        assert_eq!(std::fs::read(copy).unwrap(), before);
         assert_eq!(Calibrations::read(&path).unwrap(), shed);
         std::fs::write(&path, "lookout calibration 1\n").unwrap();
         assert!(matches!(shed.add_to(&path), Err(StoreError::Damaged { .. })));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// A larger file is not read.
-const MAX_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_BYTES: u64 = 64 << 20;
 const CHECKSUM: &str = "crc32 ";
 /// How often another process may finish its own file while this one opens it.
 const ATTEMPTS: usize = 1000;
@@ -42,8 +42,20 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// It is a folder, a device or the like.
+    #[error("{} must be a regular file", path.display())]
+    NoFile {
+        /// What it was taken for.
+        path: PathBuf,
+    },
+    /// Another process has it, and only one may.
+    #[error("{} is in use by another process", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// It is something else, or of another version of this program.
-    #[error("{} must begin with {expected:?}, got {got:?}", path.display())]
+    #[error("{} must begin with {expected:?}, got {got:?}; move it away or name another", path.display())]
     Other {
         /// The file.
         path: PathBuf,
@@ -58,26 +70,14 @@ pub enum StoreError {
 pub(crate) fn read<T: DeserializeOwned>(path: &Path, heading: &str) -> Result<T, StoreError> {
     let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
     let damaged = |reason: String| StoreError::Damaged { path: path.to_path_buf(), reason };
-    // Asked before it is opened: opening a FIFO waits for a writer.
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(damaged("it is no regular file".to_owned()));
-    }
+    check_is_file(path)?;
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if MAX_BYTES < bytes.len() as u64 {
         return Err(damaged(format!("it has more than {MAX_BYTES} bytes")));
     }
-    let first = bytes.split(|it| *it == b'\n').next().unwrap_or_default();
-    if first != heading.as_bytes() {
-        let got: String = String::from_utf8_lossy(first).chars().take(80).collect();
-        let (path, expected) = (path.to_path_buf(), heading.to_owned());
-        // The beginning of it is what a disk may leave.
-        return Err(match heading.as_bytes().starts_with(first) {
-            true => damaged("it is cut off".to_owned()),
-            false => StoreError::Other { path, expected, got },
-        });
-    }
+    check_heading(path, heading, &bytes)?;
     let text = std::str::from_utf8(&bytes).map_err(|it| damaged(it.to_string()))?;
     let checked = text.strip_suffix('\n').and_then(|it| {
         let end = it.rfind('\n')? + 1;
@@ -90,7 +90,41 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, heading: &str) -> Result<T,
     serde_json::from_str(&content[heading.len() + 1..]).map_err(|it| damaged(it.to_string()))
 }
 
-fn checksum(content: &str) -> String {
+/// Asked before a file is opened: opening a FIFO waits for a writer.
+pub(crate) fn check_is_file(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
+    match fs::metadata(path).map_err(failed)?.is_file() {
+        true => Ok(()),
+        false => Err(StoreError::NoFile { path: path.to_path_buf() }),
+    }
+}
+
+/// Whether a file of these `bytes` is one of ours. No more than the beginning of the first line is what a
+/// disk may leave of one.
+pub(crate) fn check_heading(path: &Path, heading: &str, bytes: &[u8]) -> Result<(), StoreError> {
+    let first = bytes.split(|it| *it == b'\n').next().unwrap_or_default();
+    if first == heading.as_bytes() || heading.as_bytes().starts_with(bytes) {
+        return Ok(());
+    }
+    let got = String::from_utf8_lossy(first).chars().take(80).collect();
+    Err(StoreError::Other { path: path.to_path_buf(), expected: heading.to_owned(), got })
+}
+
+/// Copies a damaged file beside itself, with `.damaged` added to its name, so that whoever looks into it
+/// later finds the last one. The copy.
+pub fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    copy_beside(path, ".damaged")
+}
+
+pub(crate) fn copy_beside(path: &Path, suffix: &str) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    let copy = PathBuf::from(name);
+    fs::copy(path, &copy)?;
+    Ok(copy)
+}
+
+pub(crate) fn checksum(content: &str) -> String {
     format!("{:08x}", crc32fast::hash(content.as_bytes()))
 }
 
@@ -117,7 +151,7 @@ pub(crate) fn update<T: Serialize>(
 
 /// What to do while another process writes the file.
 #[derive(Clone, Copy)]
-enum Busy {
+pub(crate) enum Busy {
     Refuse,
     Wait,
 }
@@ -130,7 +164,7 @@ pub(crate) fn try_write(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The name beside `path` that a new file has until it is complete.
-fn temporary(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn temporary(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
@@ -162,22 +196,28 @@ fn replace<T: Serialize>(
         fs::remove_file(&temporary).ok();
         return Err(error);
     }
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    File::open(folder).and_then(|it| it.sync_all()).map_err(failed)
+    sync_folder(path).map_err(failed)
 }
 
-/// A file of that name that no other process writes. What a killed process left of it is used again.
-fn open_locked(path: &Path, busy: Busy) -> io::Result<File> {
+/// Brings what `path` is called to the disk.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).and_then(|it| it.sync_all())
+}
+
+/// A file of that name that no other process writes, to be read from its beginning and written at its end.
+/// What a killed process left of it is used again. [`io::ErrorKind::ResourceBusy`]: another has it.
+pub(crate) fn open_locked(path: &Path, busy: Busy) -> io::Result<File> {
     for _ in 0..ATTEMPTS {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
         let locked = match busy {
             Busy::Refuse => file.try_lock(),
             Busy::Wait => file.lock().map_err(TryLockError::Error),
         };
         match locked {
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::other("another process is writing it"));
+                let why = "another process is writing it";
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, why));
             }
             // Without locks the name is all there is.
             Err(TryLockError::Error(_)) | Ok(()) => {}
@@ -235,7 +275,8 @@ mod tests {
         assert_eq!(
             other.to_string(),
             format!(
-                "{} must begin with \"lookout test 1\", got \"lookout test 2\"",
+                "{} must begin with \"lookout test 1\", got \"lookout test 2\"; move it away or name \
+                 another",
                 path.display()
             )
         );
@@ -297,7 +338,7 @@ mod tests {
         let path = folder.path().join("folder");
         fs::create_dir(&path).unwrap();
         assert!(matches!(write(&path, HEADING, &["c"]), Err(StoreError::Write { .. })));
-        assert!(matches!(read::<Vec<String>>(&path, HEADING), Err(StoreError::Damaged { .. })));
+        assert!(matches!(read::<Vec<String>>(&path, HEADING), Err(StoreError::NoFile { .. })));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         let gone = folder.path().join("gone/file");
         assert!(matches!(write(&gone, HEADING, &["c"]), Err(StoreError::Write { .. })));

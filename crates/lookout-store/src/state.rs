@@ -1,7 +1,6 @@
 //! The state file of a daemon: what each camera said last, so that a restart makes no event of it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use crate::{StoreError, kept, prompts};
 
 const HEADING: &str = "lookout state 1";
-const DAMAGED: &str = ".damaged";
 
 /// What each camera had said when the file was written.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -110,29 +108,18 @@ pub struct StateFile {
 }
 
 impl State {
-    /// Reads `path`; a file that is not there holds nothing. One that is not what was written is copied
-    /// beside it, with `.damaged` added to its name, where nothing stands there yet.
+    /// Reads `path`; a file that is not there holds nothing.
     pub fn read(path: &Path) -> Result<Self, StoreError> {
+        let damaged = |reason| StoreError::Damaged { path: path.to_path_buf(), reason };
         match kept::read::<File>(path, HEADING) {
             Ok(File { cameras }) => {
-                let state = Self { cameras };
-                match state.cameras.values().try_for_each(CameraState::check) {
-                    Ok(()) => Ok(state),
-                    Err(reason) => {
-                        set_aside(path);
-                        Err(StoreError::Damaged { path: path.to_path_buf(), reason })
-                    }
-                }
+                cameras.values().try_for_each(CameraState::check).map_err(damaged)?;
+                Ok(Self { cameras })
             }
             Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }
-            Err(error) => {
-                if !matches!(error, StoreError::Read { .. }) {
-                    set_aside(path);
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
@@ -151,21 +138,6 @@ impl State {
         let means =
             same.map(|it| Means { n_frames: it.n_frames, image: it.image, captions: it.captions });
         (it.memory(), means)
-    }
-}
-
-/// Where a damaged state file is copied to.
-fn aside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(DAMAGED);
-    name.into()
-}
-
-/// Whoever looks into it later finds it. That it cannot be copied is no reason not to start.
-fn set_aside(path: &Path) {
-    let copy = aside(path);
-    if !copy.exists() {
-        fs::copy(path, copy).ok();
     }
 }
 
@@ -278,6 +250,8 @@ impl Remember for StateFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use lookout_core::DEFAULT_TEMPLATE;
 
     use super::*;
@@ -371,17 +345,23 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_told_and_set_aside_once() {
+    fn what_is_no_state_stays_and_a_damaged_one_can_be_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        for text in ["lookout state 1\nrubbish\n", "lookout state 9\n{}\n", "other rubbish"] {
+        for text in ["lookout state 9\n{}\n", "\nnode = \"garden\"\n"] {
             fs::write(&path, text).unwrap();
             let error = State::read(&path).unwrap_err();
-            assert!(!matches!(error, StoreError::Read { .. }), "{error}");
+            assert!(matches!(error, StoreError::Other { .. }), "{error}");
+        }
+        for text in ["lookout state 1\nrubbish\n", "lookout state 1\nmore\n"] {
+            fs::write(&path, text).unwrap();
+            let error = State::read(&path).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+            let copy = kept::set_aside(&path).unwrap();
+            assert_eq!(copy, folder.path().join("state.damaged"));
+            assert_eq!(fs::read(copy).unwrap(), text.as_bytes(), "the last one");
             assert_eq!(fs::read(&path).unwrap(), text.as_bytes(), "nothing is taken away");
         }
-        let first = fs::read_to_string(aside(&path)).unwrap();
-        assert_eq!(first, "lookout state 1\nrubbish\n");
     }
 
     #[test]

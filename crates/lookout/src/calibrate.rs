@@ -30,6 +30,7 @@ use crate::{memory, output};
 /// One camera that is being calibrated.
 struct Subject {
     camera: Id,
+    max_fps: f64,
     /// Judges as the daemon would without a calibration: what it accepts seems to be there.
     decider: Decider,
     classifier: Classifier,
@@ -54,13 +55,22 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     if args.show {
         return Ok(show(&path, &args.camera)?);
     }
-    check_existing(&path)?;
+    let existing = existing(&path)?;
     Calibrations::try_write(&path).map_err(anyhow::Error::from)?;
     // What is known already would be calibrated away, and what adapts has no background of its own.
     config.calibration = None;
     config.adaptation = None;
     let (mut engine, watched) = plan::offline(&config, &Packs::here())?;
     let recipe = watched.recipe;
+    if let Some(existing) = existing.filter(|it| it.space != engine.bundle.space()) {
+        let cameras: Vec<&str> = existing.cameras.keys().map(Id::as_str).collect();
+        output::complain(&format!(
+            "{} is of another model: it will be replaced, what it says of {} will be kept in a copy, and \
+             each camera is to be calibrated anew",
+            path.display(),
+            cameras.join(", ")
+        ));
+    }
     let cameras = choose(watched.cameras, &args.camera, args.from.is_some())?;
     let (luma_change, interval) = (config.gate.luma_change, config.gate.interval);
     let mut subjects = Vec::new();
@@ -69,6 +79,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
         let (rules, classes) = (it.rules, Arc::clone(&it.classes));
         subjects.push(Subject {
             camera: it.settings.id.clone(),
+            max_fps: it.settings.max_fps,
             calibrator: Calibrator::new(Arc::clone(&classes), rules.smoothing, rules.stale_after),
             decider: Decider::new(rules, classes, Duration::ZERO)
                 .map_err(anyhow::Error::from)?
@@ -93,11 +104,11 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     if all_good { Ok(()) } else { Err(Failure::Partial) }
 }
 
-/// Before the work, whether its results can be added to what is there.
-fn check_existing(path: &Path) -> anyhow::Result<()> {
+/// What is there before the work, to which its results can be added.
+fn existing(path: &Path) -> anyhow::Result<Option<Calibrations>> {
     match Calibrations::read(path) {
-        Ok(_) => Ok(()),
-        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(it) => Ok(Some(it)),
+        Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow::Error::from(error))
             .context("a new calibration goes into the file of the old ones; move that away"),
     }
@@ -173,13 +184,20 @@ fn finish(
     let mut found_all = Calibrations { space: space.to_owned(), cameras: BTreeMap::new() };
     let made = Stamp::now(&SystemClock::start() as &dyn Clock).wall;
     let (mut n_good, mut n_bad) = (0, 0);
-    for Subject { camera, decider, calibrator, .. } in subjects {
+    for Subject { camera, max_fps, decider, calibrator, .. } in subjects {
         let found = calibrator.finish(false_alarms_a_day).map_err(|it| it.to_string());
         match found.and_then(|it| enough(&it).map(|()| it)) {
             Ok(found) => {
                 n_good += 1;
-                let it = CameraCalibration::new(&found, decider.classes(), made);
+                let it = CameraCalibration::new(&found, decider.classes(), *max_fps, made);
                 report::print(camera, &it)?;
+                let without = it.without_bound();
+                if !without.is_empty() {
+                    output::complain(&format!(
+                        "camera {camera}: no bound was found for {}; the model's own decides about them",
+                        without.join(", ")
+                    ));
+                }
                 found_all.cameras.insert(camera.clone(), it);
             }
             Err(reason) => {
@@ -189,8 +207,8 @@ fn finish(
         }
     }
     if 0 < n_good {
-        if found_all.add_to(path).map_err(anyhow::Error::from)? {
-            output::complain("the file was of another model; what it said is dropped");
+        if let Some(copy) = found_all.add_to(path).map_err(anyhow::Error::from)? {
+            output::complain(&format!("what was in it before is {} now", copy.display()));
         }
         output::line(format!("written to {}", path.display()))?;
     }

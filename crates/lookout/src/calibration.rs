@@ -3,30 +3,27 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use anyhow::bail;
 use lookout_config::Camera;
 use lookout_core::{Background, ClassSet, DecisionRules, Id};
 use lookout_store::{Calibrations, Known, StoreError};
 
-/// What is not calibrated though a calibration is configured, for people.
+/// What is not as it was calibrated though a calibration is configured, for people.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Uncalibrated {
-    /// The whole file is of another model.
-    pub(crate) other_model: Option<String>,
-    rest: Vec<String>,
-}
+pub(crate) struct Uncalibrated(Vec<String>);
 
 /// The calibrations of a configuration.
 pub(crate) enum Found {
-    /// None are named, or those that are cannot be used.
-    Unwanted,
+    /// None are named, or there are none yet.
+    None,
     /// This file.
     File(PathBuf, Calibrations),
 }
 
 impl Uncalibrated {
     /// One a line.
-    pub(crate) fn notes(&self) -> Vec<String> {
-        self.other_model.iter().chain(&self.rest).cloned().collect()
+    pub(crate) fn notes(&self) -> &[String] {
+        &self.0
     }
 
     /// For the status line; `None` where everything is as it should be.
@@ -42,36 +39,33 @@ impl Uncalibrated {
     /// Warns in the log.
     pub(crate) fn warn(&self) {
         for note in self.notes() {
-            tracing::warn!("Not calibrated: {note}.");
+            tracing::warn!("Calibration: {note}.");
         }
     }
 }
 
 impl Found {
-    /// Opens the calibrations in `path`. Errs when the file is damaged.
+    /// Opens the calibrations in `path`. Errs when the file is damaged, or of another model than that of
+    /// `space`.
     pub(crate) fn open(
         path: &Path,
         space: &str,
         uncalibrated: &mut Uncalibrated,
-    ) -> Result<Self, StoreError> {
+    ) -> anyhow::Result<Self> {
         match Calibrations::read(path) {
             Ok(it) if it.space == space => Ok(Self::File(path.to_path_buf(), it)),
-            Ok(it) => {
-                uncalibrated.other_model = Some(format!(
-                    "{} is of model space {}, and the model's is {space}; run `lookout calibrate`",
-                    path.display(),
-                    it.space
-                ));
-                Ok(Self::Unwanted)
-            }
+            Ok(it) => bail!(
+                "{} is of model space {}, and the model's is {space}; run `lookout calibrate`, or set \
+                 `calibration` to \"off\"",
+                path.display(),
+                it.space
+            ),
             Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => {
                 let path = path.display();
-                uncalibrated
-                    .rest
-                    .push(format!("{path} does not exist; `lookout calibrate` makes it"));
-                Ok(Self::Unwanted)
+                uncalibrated.0.push(format!("{path} does not exist; `lookout calibrate` makes it"));
+                Ok(Self::None)
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -90,19 +84,19 @@ impl Found {
         let uncalibrated = if camera.enabled { uncalibrated } else { &mut nowhere };
         let id = &camera.id;
         let Some(it) = calibrations.cameras.get(id) else {
-            uncalibrated.rest.push(format!("{} has no camera {id}", path.display()));
+            uncalibrated.0.push(format!("{} has no camera {id}", path.display()));
             return unknown();
         };
         let Known { background, changed, unfit_temperature } = it.known(classes);
         if !changed.is_empty() {
             let names: Vec<&str> = changed.iter().map(Id::as_str).collect();
-            uncalibrated.rest.push(format!(
+            uncalibrated.0.push(format!(
                 "camera {id}: {} changed since it was calibrated, or were not there",
                 names.join(", ")
             ));
         }
         if let Some(temperature) = unfit_temperature {
-            uncalibrated.rest.push(format!(
+            uncalibrated.0.push(format!(
                 "camera {id}: labels or negatives were added, taken away, changed or put in another order, \
                  and the temperature {temperature:.2} that was found for all of them is 1 until it is \
                  calibrated anew"
@@ -120,14 +114,20 @@ impl Found {
             .map(|(class, _)| class.id.as_str())
             .collect();
         if !without.is_empty() {
-            uncalibrated.rest.push(format!(
+            uncalibrated.0.push(format!(
                 "camera {id}: no bound was found for {}; `lookout calibrate --show` says why",
                 without.join(", ")
             ));
         }
+        if let Some(then) = it.max_fps.filter(|then| 1e-9 < (then - camera.max_fps).abs()) {
+            uncalibrated.0.push(format!(
+                "camera {id}: it was calibrated with max_fps = {then}, and it is {} now; calibrate anew",
+                camera.max_fps
+            ));
+        }
         let smoothing_s = rules.smoothing.as_secs_f64();
         if smoothing_s < it.smoothing_s {
-            uncalibrated.rest.push(format!(
+            uncalibrated.0.push(format!(
                 "camera {id}: the bounds are for smoothing_s = {}, and with {smoothing_s} there are more \
                  false alarms",
                 it.smoothing_s

@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::plan::{self, Plan, PlannedCamera};
 use crate::reload::{Note, Reloader};
+use crate::said::Kept;
 use crate::service::{Hangups, Manager, watch_signals};
 use crate::{engine, memory, reload, said};
 
@@ -58,7 +59,12 @@ pub(crate) fn serve(
 
     let topics = format!("{}/{}/#", plan.mqtt.base_topic, plan.mqtt.node_id);
     let info = plan.node_info();
-    let publisher = Publisher::start(plan.mqtt.clone(), &info, plan.classes(), Arc::clone(&clock))
+    let mut kept = said::open(&plan.config.state, &plan.mqtt.node_id)?;
+    let spool = kept.as_mut().and_then(|it| it.spool.take());
+    let health = Health { has_no_spool: kept.is_some() && spool.is_none(), ..Health::default() };
+    let keeps_events = spool.is_some();
+    let cameras = plan.classes();
+    let publisher = Publisher::start(plan.mqtt.clone(), &info, cameras, Arc::clone(&clock), spool)
         .map_err(anyhow::Error::from)?;
     let publisher = Arc::new(publisher);
     let publish = wrap(&publisher, supervisor.events());
@@ -70,9 +76,8 @@ pub(crate) fn serve(
     plan.uncalibrated.warn();
     let uncalibrated = Note::default();
     uncalibrated.set(plan.uncalibrated.status());
-    let health = Health::default();
     let (counters, labels) =
-        start_stages(&mut supervisor, plan, &publish, &clock, &busy, &stop, &health)?;
+        start_stages(&mut supervisor, plan, kept, &publish, &clock, &busy, &stop, &health)?;
 
     memory::steady();
     let mut manager = Manager::new();
@@ -138,8 +143,11 @@ pub(crate) fn serve(
         if health.state_is_behind.load(SeqCst) {
             status += ", the state cannot be written";
         }
+        if health.has_no_spool || link.spool_error.is_some() {
+            status += ", waiting events are not kept";
+        }
         if let Some(note) = uncalibrated.get() {
-            status += &format!(", not calibrated: {note}");
+            status += &format!(", calibration: {note}");
         }
         if let Some(failure) = last_failure.get() {
             status += &format!(", reload failed: {failure}");
@@ -160,6 +168,7 @@ pub(crate) fn serve(
     }
     let began = *stop_began.lock().unwrap_or_else(PoisonError::into_inner);
     let used = began.map_or(Duration::ZERO, |it| clock.monotonic().saturating_sub(it));
+    let is_keeping = keeps_events && publisher.snapshot().spool_error.is_none();
     let closed = publisher.close(grace.saturating_sub(used).max(Duration::from_secs(1)));
     let link = publisher.snapshot();
     tracing::info!(
@@ -173,6 +182,7 @@ pub(crate) fn serve(
     if !closed.disconnected || 0 < closed.n_events {
         tracing::warn!(
             events = closed.n_events,
+            events_kept = is_keeping,
             topics = closed.topics.join(" "),
             "The broker did not acknowledge everything before the end."
         );
@@ -192,9 +202,11 @@ fn describe(report: &Report) -> Option<String> {
 
 /// Starts the infer stage and one stage a camera; returns the counters of each camera, and what
 /// changes their labels.
+#[expect(clippy::too_many_arguments, reason = "each is another part of the daemon")]
 fn start_stages(
     supervisor: &mut Supervisor,
     plan: Plan,
+    kept: Option<Kept>,
     publish: &Arc<dyn Publish>,
     clock: &Arc<dyn Clock>,
     busy: &Arc<Busy>,
@@ -202,7 +214,6 @@ fn start_stages(
     health: &Health,
 ) -> anyhow::Result<(Counters, LabelSender)> {
     let Plan { config, engine, recipe, cameras, uncalibrated: _, mqtt, words: _ } = plan;
-    let state = said::open(&config.state, &mqtt.node_id);
     let (enabled, disabled): (Vec<PlannedCamera>, Vec<PlannedCamera>) =
         cameras.into_iter().partition(|it| it.settings.enabled);
     for camera in &disabled {
@@ -222,7 +233,7 @@ fn start_stages(
     let mut all_counters = Vec::new();
     for camera in enabled {
         let memory =
-            state.as_ref().map(|it| it.1.camera(&camera.settings.id, &camera.classes, &from));
+            kept.as_ref().map(|it| it.state.camera(&camera.settings.id, &camera.classes, &from));
         let memory = memory.unwrap_or_default();
         let counters = Arc::new(CameraCounters::default());
         tracks.push(camera.track(
@@ -242,8 +253,8 @@ fn start_stages(
         let is_behind = Arc::clone(&health.lessons_are_behind);
         Box::new(WatchedLessons { lessons: it, is_behind }) as Box<dyn LessonRecall>
     });
-    let memory = state.map(|(path, before)| {
-        let file = StateFile::new(&path, &from, &before, &idle);
+    let memory = kept.map(|Kept { path, state, .. }| {
+        let file = StateFile::new(&path, &from, &state, &idle);
         let is_behind = Arc::clone(&health.state_is_behind);
         Box::new(said::Watched { file, is_behind }) as Box<dyn Remember>
     });
@@ -307,6 +318,8 @@ pub(crate) fn camera_stage(
 struct Health {
     lessons_are_behind: Arc<AtomicBool>,
     state_is_behind: Arc<AtomicBool>,
+    /// The file of waiting events could not be opened.
+    has_no_spool: bool,
 }
 
 /// Lessons whose state the operator sees.

@@ -24,7 +24,7 @@ use crate::engine::{self, Engine, EngineError, Recipe};
 use crate::failure::Failure;
 use crate::packs::Packs;
 use crate::reload::{CameraLabels, InUse};
-use crate::{bank, node, output};
+use crate::{bank, node, output, said};
 
 /// The largest CA file that is read.
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -114,10 +114,6 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
             None,
         )]));
     }
-    if let Some(reason) = &plan.uncalibrated.other_model {
-        let fault = plan.config.fault("calibration", format!("cannot be used: {reason}"), None);
-        return Err(Failure::faults(&[fault]));
-    }
     for note in plan.uncalibrated.notes() {
         output::complain(&note);
     }
@@ -174,6 +170,9 @@ impl Plan {
         let mut faults = Vec::new();
         let uris = camera_uris(&config, &mut faults);
         let mqtt = mqtt_settings(&config, &mut faults);
+        if let Some(mqtt) = &mqtt {
+            faults.extend(said::check(&config, &mqtt.node_id).err());
+        }
         let engine = load_engine(&config, &mut faults);
         let (Some(uris), Some(mqtt), Some(engine)) = (uris, mqtt, engine) else {
             return Err(Failure::faults(&faults));
@@ -381,19 +380,19 @@ pub(crate) fn labels(
     if faults.is_empty() { Ok((labels, uncalibrated)) } else { Err(Failure::faults(&faults)) }
 }
 
-/// The calibrations that the configuration names. A file that is damaged is a fault; one that is not
-/// there yet, or of another model, leaves everything uncalibrated, and that is told.
+/// The calibrations that the configuration names. A file that is damaged or of another model is a fault; one
+/// that is not there yet leaves everything uncalibrated, and that is told.
 fn calibrations(
     config: &Config,
     bundle: &Bundle,
     uncalibrated: &mut Uncalibrated,
     faults: &mut Vec<Fault>,
 ) -> Found {
-    let Some(path) = &config.calibration else { return Found::Unwanted };
+    let Some(path) = &config.calibration else { return Found::None };
     Found::open(path, bundle.space(), uncalibrated).unwrap_or_else(|error| {
-        let rule = format!("cannot be used: {:#}", anyhow!(error));
+        let rule = format!("cannot be used: {error:#}");
         faults.push(config.fault("calibration", rule, None));
-        Found::Unwanted
+        Found::None
     })
 }
 

@@ -141,7 +141,10 @@ impl Reloader {
                 daemon.last_failure.set(None);
             }
             Ok(cameras) => {
-                tracing::info!(cameras = cameras.join(" "), "Reloaded: new labels are in use.");
+                tracing::info!(
+                    cameras = cameras.join(" "),
+                    "Reloaded: new labels, rules or calibration are in use."
+                );
                 daemon.last_failure.set(None);
             }
             Err(failure) => {

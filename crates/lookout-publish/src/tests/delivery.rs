@@ -134,6 +134,62 @@ fn events_wait_for_the_broker_and_evidence_does_not() {
     assert!(publisher.wait_drained(LONG));
 }
 
+#[test]
+fn events_that_wait_survive_the_end_of_the_program() {
+    let broker = Broker::start(0).unwrap();
+    let port = broker.addr().port();
+    broker.stop();
+    let shelf = Shelf::default();
+    let publisher = start_with(settings(port), &shelf);
+    (1..=3).for_each(|seq| publisher.decision(event(seq)));
+    let first_run = publisher.boot_id().to_owned();
+    assert_eq!(publisher.close(LONG).n_events, 3);
+    assert_eq!(shelf.ids(), [0, 1, 2]);
+
+    // Fewer than that may wait now, and the oldest goes.
+    let publisher = start_with(MqttSettings { event_capacity: 2, ..settings(port) }, &shelf);
+    assert_eq!(shelf.ids(), [1, 2]);
+    drop(publisher);
+
+    let broker = restart(port);
+    let watch = broker.watch();
+    let publisher = start_with(settings(port), &shelf);
+    for seq in 2..=3 {
+        let (_, payload) = std::iter::repeat_with(|| next(&watch))
+            .find(|(topic, _)| topic == "door/event")
+            .unwrap();
+        let json: serde_json::Value = serde_json::from_str(&payload).unwrap();
+        assert_eq!((json["seq"].as_u64(), json["replayed"].as_bool()), (Some(seq), Some(true)));
+        assert_eq!(json["boot_id"], first_run.as_str());
+    }
+    assert!(publisher.wait_drained(LONG));
+    broker.withhold_acks(true);
+    publisher.decision(event(1));
+    assert_eq!(next_event(&watch), (1, false), "an event of this run");
+    assert_eq!(publisher.snapshot().n_events_waiting, 1);
+    publisher.close(Duration::from_millis(50));
+    assert_eq!(shelf.ids(), [3], "what was acknowledged is gone, and what was not is kept");
+}
+
+#[test]
+fn a_spool_that_fails_is_told_and_hinders_nothing() {
+    let broker = Broker::start(0).unwrap();
+    let watch = broker.watch();
+    let shelf = Shelf::default();
+    let publisher = start_with(settings(broker.addr().port()), &shelf);
+    shelf.set_failing(true);
+    publisher.decision(event(1));
+    assert_eq!(next_event(&watch), (1, false));
+    let error = publisher.snapshot().spool_error;
+    assert!(error.is_some_and(|it| it.contains("full")));
+    shelf.set_failing(false);
+    publisher.decision(event(2));
+    assert_eq!(next_event(&watch), (2, false));
+    assert!(publisher.wait_drained(LONG));
+    publisher.close(LONG);
+    assert_eq!((publisher.snapshot().spool_error, shelf.ids()), (None, vec![]));
+}
+
 /// A broker on the port of one that has just ended.
 fn restart(port: u16) -> Broker {
     Broker::start(port).expect("the port should be free again")

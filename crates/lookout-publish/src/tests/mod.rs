@@ -7,13 +7,13 @@ mod real;
 mod rules;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lookout_core::{
-    AdaptationMode, Adapted, Change, Class, ClassKind, ClassSet, Clock, Decision, Distribution,
-    Embedding, Evidence, Id, LastKnown, Outcome, Reason, Recalled, Retrieved, Snapshot, Stamp,
-    State, Stop, Taught, Weights, When,
+    AdaptationMode, Adapted, Change, Class, ClassKind, ClassSet, Clock, Decision, Disposition,
+    Distribution, Embedding, Evidence, Id, LastKnown, Outcome, PortError, Reason, Recalled,
+    Retrieved, Snapshot, Spool, Stamp, State, Stop, Taught, WaitingEvent, Weights, When,
 };
 
 use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
@@ -158,8 +158,50 @@ fn settings(port: u16) -> MqttSettings {
     }
 }
 
+/// A spool that outlives its publisher, and may fail.
+#[derive(Clone, Default)]
+struct Shelf(Arc<Mutex<(Vec<WaitingEvent>, bool)>>);
+
+impl Shelf {
+    fn ids(&self) -> Vec<u64> {
+        self.waiting().iter().map(|it| it.id).collect()
+    }
+
+    fn set_failing(&self, is_failing: bool) {
+        self.0.lock().unwrap().1 = is_failing;
+    }
+
+    fn result(&self) -> Result<(), PortError> {
+        match self.0.lock().unwrap().1 {
+            true => Err(PortError::new(Disposition::SkipFrame, "the disk is full")),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Spool for Shelf {
+    fn waiting(&self) -> Vec<WaitingEvent> {
+        self.0.lock().unwrap().0.clone()
+    }
+
+    fn add(&mut self, event: WaitingEvent) -> Result<(), PortError> {
+        self.0.lock().unwrap().0.push(event);
+        self.result()
+    }
+
+    fn remove(&mut self, id: u64) -> Result<(), PortError> {
+        self.0.lock().unwrap().0.retain(|it| it.id != id);
+        self.result()
+    }
+}
+
+fn start_with(settings: MqttSettings, shelf: &Shelf) -> Publisher {
+    let spool = Some(Box::new(shelf.clone()) as Box<dyn Spool>);
+    Publisher::start(settings, &info(), cameras(), Arc::new(StillClock), spool).unwrap()
+}
+
 fn start(settings: MqttSettings) -> Publisher {
-    Publisher::start(settings, &info(), cameras(), Arc::new(StillClock)).unwrap()
+    Publisher::start(settings, &info(), cameras(), Arc::new(StillClock), None).unwrap()
 }
 
 /// A reason, so that every one is spelled somewhere.

@@ -6,7 +6,7 @@ use crate::{PublishError, Secret, Tls};
 fn error(change: impl FnOnce(&mut MqttSettings)) -> String {
     let mut settings = settings(1883);
     change(&mut settings);
-    let started = Publisher::start(settings, &info(), cameras(), Arc::new(StillClock));
+    let started = Publisher::start(settings, &info(), cameras(), Arc::new(StillClock), None);
     started.err().expect("should be refused").to_string()
 }
 
@@ -120,7 +120,8 @@ fn a_ca_file_has_to_hold_certificates() {
 fn names_and_sizes_that_cannot_work_are_refused() {
     for reserved in ["status", "info"] {
         let cameras = BTreeMap::from([(id(reserved), Arc::new(classes()))]);
-        let started = Publisher::start(settings(1883), &info(), cameras, Arc::new(StillClock));
+        let started =
+            Publisher::start(settings(1883), &info(), cameras, Arc::new(StillClock), None);
         assert_eq!(
             started.err().unwrap().to_string(),
             format!(
@@ -130,6 +131,6 @@ fn names_and_sizes_that_cannot_work_are_refused() {
     }
     let info = NodeInfo { version: "x".repeat(20_000), ..info() };
     let settings = MqttSettings { max_packet_bytes: 16 * 1024, ..settings(1883) };
-    let started = Publisher::start(settings, &info, super::cameras(), Arc::new(StillClock));
+    let started = Publisher::start(settings, &info, super::cameras(), Arc::new(StillClock), None);
     assert!(matches!(started.err(), Some(PublishError::InfoTooLarge { max: 16_384, .. })));
 }
