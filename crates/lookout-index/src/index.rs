@@ -13,11 +13,13 @@ use crate::graph::{self, Graph};
 use crate::kernel::Kernel;
 use crate::search::{Scratch, search_all};
 use crate::text::Symbols;
-use crate::vectors::{Vectors, quantize_query};
+use crate::vectors::{Vectors, center, quantize_query};
 use crate::{IndexError, SearchMethod, sketch};
 
 /// Candidates that [`Index::open`] provides for.
 pub const DEFAULT_CANDIDATES: usize = 128;
+/// Captions that their mean is taken from: far more than tell it from that of all.
+const MEAN_ENTRIES: usize = 4096;
 /// Results the graph search keeps beyond the candidates asked for. Images lie apart from captions
 /// in their common space, so a graph of captions leads to them less surely, and entries with one
 /// key crowd each other out.
@@ -80,10 +82,25 @@ pub struct IndexInfo {
 }
 
 impl Index {
-    /// The mean of the embeddings of the captions, not normalized: of the first 4096 entries, which its
-    /// builder took for all.
-    pub fn caption_mean(&self) -> &[f32] {
-        if self.caption_center.is_empty() { &self.key_center } else { &self.caption_center }
+    /// The mean of the embeddings of the captions, not normalized: of 4096 of them at most, evenly over the
+    /// whole index, as its order may be one of topics. Damaged ones are passed over.
+    pub fn caption_mean(&self) -> Vec<f32> {
+        let (section, stored_around) = match self.caption_center.is_empty() {
+            true => (Section::KeyVectors, &self.key_center),
+            false => (Section::CaptionVectors, &self.caption_center),
+        };
+        let vectors = self.vectors(section);
+        let step = vectors.n().div_ceil(MEAN_ENTRIES).max(1);
+        let mut sample = Vec::new();
+        for entry in (0..vectors.n()).step_by(step) {
+            if let Ok(it) = vectors.embedding(entry) {
+                sample.extend_from_slice(it.as_slice());
+            }
+        }
+        match sample.is_empty() {
+            true => stored_around.to_vec(),
+            false => center(&sample, stored_around.len()),
+        }
     }
 
     /// Opens an index for searches of up to [`DEFAULT_CANDIDATES`].
@@ -277,11 +294,11 @@ impl Index {
 
     /// Of key vectors or caption vectors.
     fn vectors(&self, section: Section) -> Vectors<'_> {
-        let center = match section {
+        let around = match section {
             Section::CaptionVectors => &self.caption_center,
             _ => &self.key_center,
         };
-        Vectors::new(center, self.section(section), self.kernel)
+        Vectors::new(around, self.section(section), self.kernel)
     }
 
     fn vector(&self, section: Section, entry: usize) -> Result<Embedding, IndexError> {

@@ -80,6 +80,29 @@ fn refusal(path: &Path, bytes: &[u8]) -> IndexError {
     }
 }
 
+/// Captions are often sorted by topic, and the center is of the first ones alone.
+#[test]
+fn the_mean_of_captions_is_of_the_whole_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sorted.lidx");
+    for own_keys in [false, true] {
+        let mut builder =
+            IndexBuilder::new("test-1", 2).unwrap().search_by(SearchMethod::Exhaustive);
+        let axis = |is_second: bool| {
+            let values = if is_second { vec![0.0, 1.0] } else { vec![1.0, 0.0] };
+            Embedding::normalize(values).unwrap()
+        };
+        let n = 10_000;
+        for entry in 0..n {
+            let key = own_keys.then(|| axis(false));
+            builder.push("a caption", &axis(n / 2 <= entry), key.as_ref()).unwrap();
+        }
+        builder.write(&path, &|_, _| ()).unwrap();
+        let mean = Index::open(&path).unwrap().caption_mean();
+        assert!(mean.iter().all(|it| (it - 0.5).abs() < 0.01), "{mean:?}");
+    }
+}
+
 #[test]
 fn finds_captions_again() {
     let methods = [SearchMethod::Exhaustive, SearchMethod::Graph];

@@ -332,6 +332,17 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
+    /// Opening it would wait for a writer, for ever.
+    #[test]
+    fn a_fifo_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        assert!(matches!(read::<Vec<String>>(&path, HEADING), Err(StoreError::NoFile { .. })));
+        assert!(matches!(crate::EventSpool::open(&path), Err(StoreError::NoFile { .. })));
+    }
+
     #[test]
     fn what_cannot_be_replaced_stays() {
         let folder = tempfile::tempdir().unwrap();

@@ -304,7 +304,7 @@ impl Recipe {
             scales: bundle.scales(),
             weighting: weighting.unwrap_or_else(|| bundle.weighting()),
             selection: Selection::best(n_captions.unwrap_or_else(|| bundle.n_captions())),
-            caption_mean: index.map(|it| it.caption_mean().to_vec()),
+            caption_mean: index.map(Index::caption_mean),
             adaptation: None,
             samples: Golden::open(bundle)?.picture_embeddings().cloned().collect(),
         })

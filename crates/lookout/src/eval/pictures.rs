@@ -72,7 +72,10 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
         n_labels,
         scales: engine.bundle.scales(),
         captions: counts.captions,
-        caption_mean: engine.index.as_ref().map_or_else(Vec::new, |it| it.caption_mean().to_vec()),
+        caption_mean: engine
+            .index
+            .as_ref()
+            .map_or_else(Vec::new, lookout_index::Index::caption_mean),
         distance: recipe.typical_distance(),
         rules: engine::single_picture_rules(engine.bundle.decision()),
         set: Arc::new(set.clone()),
