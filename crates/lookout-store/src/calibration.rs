@@ -444,6 +444,7 @@ mod tests {
         assert!(refused(&|it| cat(it, |it| it.lower_bound = None)).contains("both bounds"));
         assert!(refused(&|it| cat(it, |it| it.lower_bound = Some(7.0))).contains("at most"));
         assert!(refused(&|it| it.covered_s = -1.0).contains("covered_s"));
+        assert!(refused(&|it| it.max_fps = Some(-5.0)).contains("max_fps"));
         refused(&|it| {
             let cat = it.classes["cat"].clone();
             it.classes.insert("A cat".to_owned(), cat);

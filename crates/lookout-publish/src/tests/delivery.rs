@@ -146,10 +146,15 @@ fn events_that_wait_survive_the_end_of_the_program() {
     assert_eq!(publisher.close(LONG).n_events, 3);
     assert_eq!(shelf.ids(), [0, 1, 2]);
 
-    // Fewer than that may wait now, and the oldest goes.
-    let publisher = start_with(MqttSettings { event_capacity: 2, ..settings(port) }, &shelf);
+    // Fewer than that may wait now, and the oldest goes, of the earlier run's as of this one's.
+    let two = || MqttSettings { event_capacity: 2, ..settings(port) };
+    drop(start_with(two(), &shelf));
     assert_eq!(shelf.ids(), [1, 2]);
+    let other = Shelf::default();
+    let publisher = start_with(two(), &other);
+    (1..=3).for_each(|seq| publisher.decision(event(seq)));
     drop(publisher);
+    assert_eq!(other.ids(), [1, 2]);
 
     let broker = restart(port);
     let watch = broker.watch();
