@@ -9,6 +9,10 @@ use super::RecordingError;
 const MARKER: u8 = 0xff;
 const START_OF_IMAGE: u8 = 0xd8;
 const END_OF_IMAGE: u8 = 0xd9;
+const START_OF_SCAN: u8 = 0xda;
+/// A picture begins with a start and the first byte of another marker. Two bytes alone stand in any 64 KiB
+/// of garbage.
+const BEGINNING: [u8; 3] = [MARKER, START_OF_IMAGE, MARKER];
 
 /// What lies between the start of a picture and its end.
 #[derive(Debug, PartialEq, Eq)]
@@ -80,13 +84,25 @@ impl Jpegs {
         Ok(byte)
     }
 
+    fn peek(&mut self) -> io::Result<Option<u8>> {
+        Ok(self.reader.fill_buf()?.first().copied())
+    }
+
+    /// Goes back by so many bytes.
+    fn unread(&mut self, n: usize) -> io::Result<()> {
+        let back = i64::try_from(n).map_err(io::Error::other)?;
+        self.reader.seek_relative(-back)?;
+        self.at -= n as u64;
+        Ok(())
+    }
+
     /// Passes over what stands before the next picture; how many bytes that were.
     fn find_start(&mut self) -> io::Result<u64> {
         let mut n = 0;
         let mut last = 0;
         while let Some(byte) = self.byte()? {
             n += 1;
-            if last == MARKER && byte == START_OF_IMAGE {
+            if last == MARKER && byte == START_OF_IMAGE && self.peek()? == Some(MARKER) {
                 self.has_started = true;
                 return Ok(n - 2);
             }
@@ -95,14 +111,20 @@ impl Jpegs {
         Ok(n)
     }
 
-    /// The picture whose start is behind. One that is not ended ends where the next one starts, or the
-    /// file does. A thumbnail inside a segment is none, for segments are passed by their length.
+    /// The picture whose start is behind. One that is not ended ends where the next one starts, where
+    /// its head is no JPEG's any more, or where the file does. A thumbnail inside a segment of the head is
+    /// none, for those are passed by their length.
     fn picture(&mut self) -> io::Result<Part> {
         let mut bytes = Bytes { kept: Vec::new(), n: 0, max: self.max_bytes };
         bytes.push(MARKER);
         bytes.push(START_OF_IMAGE);
         self.has_started = false;
+        let mut is_in_scan = false;
         while let Some(byte) = self.byte()? {
+            if byte != MARKER && !is_in_scan {
+                self.unread(1)?;
+                break;
+            }
             bytes.push(byte);
             if byte != MARKER {
                 continue;
@@ -113,7 +135,7 @@ impl Jpegs {
                 marker = self.byte()?;
             }
             let Some(marker) = marker else { break };
-            if marker == START_OF_IMAGE {
+            if marker == START_OF_IMAGE && self.peek()? == Some(MARKER) {
                 self.has_started = true;
                 bytes.pop();
                 break;
@@ -121,15 +143,22 @@ impl Jpegs {
             bytes.push(marker);
             match marker {
                 END_OF_IMAGE => break,
+                START_OF_SCAN => is_in_scan = true,
                 // A stuffed byte, a marker without content, a restart.
                 0x00 | 0x01 | 0xd0..=0xd7 => {}
+                // Tables between two scans hold no markers, and where a picture is cut off lengths are garbage.
+                _ if is_in_scan => {}
                 _ => self.segment(&mut bytes)?,
+            }
+            if self.has_started {
+                break;
             }
         }
         Ok(if bytes.n <= bytes.max { Part::Whole(bytes.kept) } else { Part::TooLarge(bytes.n) })
     }
 
-    /// A segment's length, which counts itself, and its content.
+    /// A segment's length, which counts itself, and its content. Where no marker follows, the length was
+    /// wrong or the picture cut off, and one that starts inside is the next.
     fn segment(&mut self, bytes: &mut Bytes) -> io::Result<()> {
         let mut length = [0; 2];
         for it in &mut length {
@@ -137,10 +166,19 @@ impl Jpegs {
             bytes.push(byte);
             *it = byte;
         }
+        let mut content = Vec::new();
         for _ in 2..u16::from_be_bytes(length) {
-            let Some(byte) = self.byte()? else { return Ok(()) };
-            bytes.push(byte);
+            let Some(byte) = self.byte()? else { break };
+            content.push(byte);
         }
+        if self.peek()? != Some(MARKER)
+            && let Some(start) = content.windows(BEGINNING.len()).position(|it| it == BEGINNING)
+        {
+            self.unread(content.len() - start - 2)?;
+            content.truncate(start);
+            self.has_started = true;
+        }
+        content.into_iter().for_each(|it| bytes.push(it));
         Ok(())
     }
 

@@ -156,7 +156,7 @@ impl Table {
         }
         let truth = match self.columns.truth.map_or("", column).trim() {
             "" => Truth::Unsaid,
-            NO_LABEL => Truth::NoLabel,
+            name if name.eq_ignore_ascii_case(NO_LABEL) => Truth::NoLabel,
             name => Truth::Class(name.to_owned()),
         };
         Ok(Row { at, file: file.to_owned(), truth })

@@ -104,7 +104,7 @@ fn a_table_says_times_and_truth() {
     let table = "\u{feff}truth\tseconds\tnote\tfile\r\n\
                  a cat\t0\t\tb.jpg\r\n\n\
                  \t2.5\tx\ta.jpg\n\
-                 none\t2.5\t\tsub/c.jpg\n\
+                 None\t2.5\t\tsub/c.jpg\n\
                  a cat\t4\t\tgone.jpg";
     let folder =
         folder(&[("a.jpg", &picture), ("b.jpg", &jpeg(2)), ("frames.tsv", table.as_bytes())]);
@@ -221,6 +221,53 @@ fn bytes_between_pictures_are_told_of_and_the_rest_goes_on() {
         passed(4, 14 + 2 * n),
     ];
     assert_eq!(got, expected);
+}
+
+/// Bytes that look like noise and hold every pair of bytes that garbage of their length does.
+fn garbage(n: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    let mut bytes: Vec<u8> = (0..n).map(|_| byte()).collect();
+    // What a picture's start and a segment's look like.
+    for at in (100..n.saturating_sub(4)).step_by(1000) {
+        bytes[at..at + 4].copy_from_slice(&[0xff, 0xd8, 0x00, 0xff]);
+    }
+    bytes
+}
+
+#[test]
+fn garbage_costs_no_picture_beside_it() {
+    let pictures: Vec<Vec<u8>> = (1..=4).map(|it| jpeg(it * 10)).collect();
+    let cut = &pictures[1][..pictures[1].len() - 20];
+    let scan = pictures[1].windows(2).position(|it| it == [0xff, 0xda]).unwrap();
+    let mut head = pictures[1].clone();
+    // The length of the first segment, beyond the next pictures.
+    head[4..6].copy_from_slice(&[0xff, 0xff]);
+    let count = |parts: &[&[u8]]| {
+        let folder = folder(&[("a.mjpg", &parts.concat())]);
+        let (mut widths, mut n_bad, mut n_damaged) = (Vec::new(), 0, 0);
+        for it in open(&folder.path().join("a.mjpg"), None).unwrap() {
+            match it.map(|it| it.picture()) {
+                Ok(Ok(picture)) => widths.push(picture.width_px()),
+                Ok(Err(_)) => n_bad += 1,
+                Err(_) => n_damaged += 1,
+            }
+        }
+        (widths, n_bad, n_damaged)
+    };
+    let noise = garbage(200_000);
+    let [a, b, c, d] = [0, 1, 2, 3].map(|it| &pictures[it][..]);
+    assert_eq!(count(&[&noise, a, &noise, b, c, &noise, d]), (vec![10, 20, 30, 40], 0, 3));
+    assert_eq!(count(&[a, &head, c, d]), (vec![10, 30, 40], 1, 0));
+    assert_eq!(count(&[a, &b[..scan - 30], c, d]), (vec![10, 30, 40], 1, 0));
+    // The bytes behind the one that is cut off belong to it, up to what looks like its end.
+    let (widths, n_bad, _) = count(&[a, cut, &noise, c, d]);
+    assert!(widths.ends_with(&[30, 40]) && widths.len() + n_bad == 4, "{widths:?} {n_bad}");
 }
 
 #[test]
