@@ -39,6 +39,12 @@ pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A count with its noun, in the plural where it is not one.
+pub(crate) fn count<N: Display + PartialEq + From<u8>>(n: N, one: &str) -> String {
+    let plural = if n == N::from(1) { "" } else { "s" };
+    format!("{n} {one}{plural}")
+}
+
 /// Whether `error` says that the reader of standard output has gone, as `head` does.
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let is_it = |it: &io::Error| it.kind() == io::ErrorKind::BrokenPipe;
@@ -48,6 +54,11 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0u64, 1, 2].map(|it| count(it, "frame")), ["0 frames", "1 frame", "2 frames"]);
+    }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {

@@ -125,7 +125,7 @@ fn watch(
     }
     meter.finish();
     if 0 < n_skipped {
-        output::complain(&format!("{n_skipped} frames were left out"));
+        output::complain(&format!("left out: {}", output::count(n_skipped, "frame")));
     }
     if n_frames == 0 {
         return Err(anyhow!("no camera gave a frame")).context("nothing was calibrated");

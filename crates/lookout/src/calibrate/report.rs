@@ -15,8 +15,8 @@ fn text(camera: &Id, it: &CameraCalibration) -> String {
     let covered = time(it.covered_s);
     let made = it.made_s.and_then(date).map_or(String::new(), |it| format!(", {it}"));
     let mut text = format!(
-        "camera {camera}: {} frames in {covered}{made}\n  temperature {:.2}: {}\n",
-        it.n_frames,
+        "camera {camera}: {} in {covered}{made}\n  temperature {:.2}: {}\n",
+        output::count(it.n_frames, "frame"),
         it.temperature,
         match it.temperature_from.as_str() {
             "negatives" => "the likelihood of the negatives; 1 leaves the scores as they are",
