@@ -39,6 +39,33 @@ fn the_word_that_captions_use_becomes_the_name_and_ids_stay() {
 }
 
 #[test]
+fn no_word_is_written_for_two_classes_and_comments_in_lists_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let set = "[[label]]\nname = \"auto\"\naliases = [\n    \"car\", # the usual word\n]\n\n\
+               [[label]]\nname = \"car\"\n";
+    fs::write(path("set.toml"), set).unwrap();
+    std::os::unix::fs::symlink("set.toml", path("link.toml")).unwrap();
+    let tune = ["labels", "tune", "--labels", &path("link.toml"), "--output"];
+    // Before the captions are counted, with the name that was given.
+    let ran = run(&[&tune[..], &[&path("no/tuned.toml")]].concat());
+    ran.failed(1, &[&format!("cannot write {}: there is no folder", path("no/tuned.toml"))]);
+    assert_eq!(ran.stdout, "");
+    let ran = run(&[&tune[..], &[&path("link.toml"), "--force", "--json"]].concat());
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
+    let lines = ran.json();
+    assert!(lines.iter().all(|it| it["v"] == 1), "{}", ran.stdout);
+    let names = [0, 1].map(|it: usize| lines[it]["advice"]["name"].as_str().unwrap());
+    assert_eq!(names, ["auto", "car"]);
+    assert_eq!(lines[0]["words"][1]["taken_by"], "car");
+    let told = lines[0]["because"].as_str().unwrap();
+    assert!(told.contains("leave \"car\" to car, whose word it is"), "{told}");
+    let tuned = fs::read_to_string(path("set.toml")).unwrap();
+    assert!(tuned.contains("# the usual word") && tuned.matches("\"car\"").count() == 1, "{tuned}");
+    assert!(fs::symlink_metadata(path("link.toml")).unwrap().is_symlink());
+}
+
+#[test]
 fn a_pack_of_templates_is_named_and_a_wrong_name_is_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("set.toml").to_str().unwrap().to_owned();
@@ -64,5 +91,5 @@ fn a_picture_of_a_label_is_more_familiar_than_one_of_something_else() {
     let [bear, kitchen] = [0, 1].map(|it: usize| lines[it]["familiarity"].as_f64().unwrap());
     assert!(0.01 < bear && kitchen < 0.1 * bear, "{bear} {kitchen}");
     let ran = run(&[&args[..4], &["models/none.txt"], &args[5..], &rest].concat());
-    ran.failed(1, &["models/none.txt"]);
+    ran.failed(1, &["models/none.txt does not exist", "called \"everyday\""]);
 }

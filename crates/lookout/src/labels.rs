@@ -1,6 +1,8 @@
 //! `lookout labels tune` and `show`: words for labels.
 
 mod advice;
+mod list;
+mod owners;
 mod rewrite;
 
 use lookout_config::LabelSet;
@@ -17,6 +19,7 @@ use advice::{Advice, Counter, Use};
 
 #[derive(Serialize)]
 struct TuneLine<'a> {
+    v: u32,
     id: &'a str,
     kind: &'static str,
     words: &'a [Use],
@@ -27,6 +30,7 @@ struct TuneLine<'a> {
 
 #[derive(Serialize)]
 struct ShowLine<'a> {
+    v: u32,
     id: &'a str,
     kind: &'static str,
     name: &'a str,
@@ -35,10 +39,9 @@ struct ShowLine<'a> {
 
 pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
     let classes = load(&args.labels, &[DEFAULT_TEMPLATE.to_owned()])?;
-    if let Some(output) = &args.output {
-        // Told before minutes of counting.
-        rewrite::check_output(output, args.force)?;
-    }
+    // What is in the way is told before minutes of counting.
+    let output = args.output.as_deref();
+    let output = output.map(|it| rewrite::Output::check(it, args.force)).transpose()?;
     let path = match &args.index {
         Some(path) => path.clone(),
         None => engine::index_path(None, &assets::model_dir(args.model.model.as_deref())?)?,
@@ -56,6 +59,7 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
         let advice = Advice::of(&uses);
         if args.json {
             output::json_line(&TuneLine {
+                v: 1,
                 id: class.id.as_str(),
                 kind: kind(class.kind),
                 words: &uses,
@@ -67,14 +71,12 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<(), Failure> {
         }
         advised.push((class, advice));
     }
-    if let Some(output) = &args.output {
-        let n_changed = rewrite::write(&args.labels, output, args.force, &advised)?;
+    if let Some(output) = output {
+        let n_changed = rewrite::write(&args.labels, &output, &advised)?;
         if !args.json {
-            let path = output.display();
-            output::line(format!(
-                "{path}: written, {n_changed} of {} classes changed",
-                advised.len()
-            ))?;
+            // A set has two classes at least.
+            let n = advised.len();
+            output::line(format!("{output}: written, {n_changed} of {n} classes changed"))?;
         }
     }
     Ok(())
@@ -88,6 +90,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
         let (id, prompts) = (class.id.as_str(), classes.prompts(idx));
         if args.json {
             output::json_line(&ShowLine {
+                v: 1,
                 id,
                 kind: kind(class.kind),
                 name: &class.name,
@@ -95,7 +98,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
             })?;
         } else {
             let kind = kind(class.kind);
-            output::line(format!("{id} ({kind}): {} texts", prompts.len()))?;
+            output::line(format!("{id} ({kind}): {}", output::count(prompts.len(), "text")))?;
             for prompt in &prompts {
                 output::line(format!("    {}", output::one_line(prompt)))?;
             }
@@ -119,7 +122,7 @@ fn kind(kind: ClassKind) -> &'static str {
 
 fn describe(id: &str, uses: &[Use], advice: &Advice) -> String {
     let mut text = format!("{id}: {}", output::one_line(&advice.because(uses)));
-    for Use { word, captions, example } in uses {
+    for Use { word, captions, example, .. } in uses {
         let example = example.as_deref().map_or("", |it| it);
         let (word, example) = (output::one_line(word), output::one_line(example));
         text += &format!("\n    {captions:7}  {word:24}  {example}");

@@ -1,7 +1,7 @@
 //! Files that are wholly there or not.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -12,13 +12,22 @@ const MODE: u32 = 0o644;
 
 /// A file beside `output`, of the mode of the one that is there, if one is. Dropped, it is gone.
 pub(crate) fn beside(output: &Path) -> io::Result<NamedTempFile> {
+    let folder = folder(output);
+    if !folder.is_dir() {
+        return Err(io::Error::new(
+            ErrorKind::NotFound,
+            format!("there is no folder {}", folder.display()),
+        ));
+    }
     let file = tempfile::Builder::new()
         .permissions(Permissions::from_mode(MODE))
-        .tempfile_in(folder(output))?;
+        .tempfile_in(folder)
+        // Its own words tell a name that nobody has given.
+        .map_err(|error| io::Error::from(error.kind()))?;
     match fs::symlink_metadata(output) {
         Ok(it) if it.is_file() => file.as_file().set_permissions(it.permissions())?,
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     Ok(file)

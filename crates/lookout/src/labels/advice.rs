@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use lookout_core::ClassSet;
 use serde::Serialize;
 
+use super::owners::{Owners, forms};
 use crate::phrases;
 
 /// A word is advised as the name where it is used this many times as often: nearer ones are a matter of
@@ -19,6 +20,8 @@ pub(super) struct Use {
     pub(super) word: String,
     pub(super) captions: usize,
     pub(super) example: Option<String>,
+    /// The id of another class, whose word it is.
+    pub(super) taken_by: Option<String>,
 }
 
 /// What a class should be called.
@@ -27,7 +30,9 @@ pub(super) struct Advice {
     pub(super) name: String,
     pub(super) aliases: Vec<String>,
     pub(super) dropped: Vec<String>,
-    /// Whether any caption has any of its words.
+    /// Words that are another class's.
+    pub(super) taken: Vec<String>,
+    /// Whether any caption has any of its own words.
     pub(super) vouched: bool,
 }
 
@@ -44,6 +49,7 @@ impl Counter {
     pub(super) fn new(classes: &ClassSet) -> Self {
         let mut phrases: HashMap<Vec<String>, Vec<(usize, usize)>> = HashMap::new();
         let mut uses = Vec::new();
+        let owners = Owners::of(classes);
         for (class_idx, class) in classes.classes().iter().enumerate() {
             let mut of_class: Vec<Use> = Vec::new();
             for word in std::iter::once(&class.name).chain(&class.aliases).map(|it| it.trim()) {
@@ -51,14 +57,17 @@ impl Counter {
                     continue;
                 }
                 // A word without letters and digits stands in no caption, and is a word of the class.
-                let words = phrases::of_name(word);
-                let (last, first) =
-                    words.split_last().map_or((None, &[][..]), |it| (Some(it.0), it.1));
-                for form in last.into_iter().flat_map(|it| phrases::forms(it)) {
-                    let phrase = first.iter().cloned().chain(Some(form)).collect();
+                for phrase in forms(word) {
                     phrases.entry(phrase).or_default().push((class_idx, of_class.len()));
                 }
-                of_class.push(Use { word: word.to_owned(), captions: 0, example: None });
+                of_class.push(Use {
+                    word: word.to_owned(),
+                    captions: 0,
+                    example: None,
+                    taken_by: owners
+                        .other_than(class_idx, word, of_class.is_empty())
+                        .map(|it| classes.classes()[it].id.to_string()),
+                });
             }
             uses.push(of_class);
         }
@@ -99,45 +108,54 @@ impl Counter {
 }
 
 impl Advice {
-    /// By the uses of a class's words, its name first.
+    /// By the uses of a class's words, its name first. A word that is another class's is none of its own;
+    /// its name alone stays where it has nothing else to be called.
     pub(super) fn of(uses: &[Use]) -> Self {
-        let words = || uses.iter().map(|it| it.word.clone());
-        let most = uses.iter().map(|it| it.captions).max().unwrap_or(0);
-        let Some(name) = uses.first().filter(|_| 0 < most) else {
-            let name = words().next().unwrap_or_default();
-            return Self {
-                name,
-                aliases: words().skip(1).collect(),
-                dropped: vec![],
-                vouched: false,
-            };
-        };
-        let best = uses.iter().find(|it| it.captions == most).unwrap_or(name);
-        let name = if CLEARLY_MORE * name.captions <= most { best } else { name };
-        let others = || uses.iter().filter(|it| it.word != name.word);
-        let is_used = |it: &&Use| most <= HARDLY * it.captions;
+        let (taken, mut own): (Vec<&Use>, Vec<&Use>) =
+            uses.iter().partition(|it| it.taken_by.is_some());
+        if own.is_empty() {
+            own.extend(uses.first());
+        }
+        let words = |of: &[&Use]| of.iter().map(|it| it.word.clone()).collect();
+        let most = own.iter().map(|it| it.captions).max().unwrap_or(0);
+        let best = own.iter().find(|it| it.captions == most);
+        let first = own.first();
+        let is_better = first.is_some_and(|it| CLEARLY_MORE * it.captions <= most);
+        let name = if is_better && 0 < most { best } else { first };
+        let name = name.map_or_else(String::new, |it| it.word.clone());
+        own.retain(|it| it.word != name);
+        // Where captions have none of them they cannot tell which to drop.
+        let (used, unused): (Vec<&Use>, Vec<&Use>) =
+            own.iter().partition(|it| most <= HARDLY * it.captions);
         Self {
-            name: name.word.clone(),
-            aliases: others().filter(is_used).map(|it| it.word.clone()).collect(),
-            dropped: others().filter(|it| !is_used(it)).map(|it| it.word.clone()).collect(),
-            vouched: true,
+            name,
+            aliases: words(&used),
+            dropped: words(&unused),
+            taken: words(&taken),
+            vouched: 0 < most,
         }
     }
 
     /// The advice in words.
     pub(super) fn because(&self, uses: &[Use]) -> String {
         let Self { name, dropped, vouched, .. } = self;
-        if !vouched {
-            return "nobody writes that: captions cannot vouch for it".to_owned();
-        }
         let renamed = uses.first().is_some_and(|it| it.word != *name);
-        let mut text = match renamed {
-            true => format!("call it {name:?}, that is what people write"),
-            false => format!("{name:?} is a good name"),
+        let mut text = match (vouched, renamed) {
+            (false, false) => "nobody writes that: captions cannot vouch for it".to_owned(),
+            (false, true) => format!("call it {name:?}, though nobody writes that"),
+            (true, true) => format!("call it {name:?}, that is what people write"),
+            (true, false) => format!("{name:?} is a good name"),
         };
         if !dropped.is_empty() {
             let dropped: Vec<String> = dropped.iter().map(|it| format!("{it:?}")).collect();
             text += &format!("; drop {}, hardly anybody writes that", dropped.join(", "));
+        }
+        for it in uses {
+            let Some(owner) = &it.taken_by else { continue };
+            text += &match it.word == *name {
+                true => format!("; but {owner} is called {name:?} too: give one another name"),
+                false => format!("; leave {:?} to {owner}, whose word it is", it.word),
+            };
         }
         text
     }
@@ -185,6 +203,7 @@ mod tests {
     fn the_longest_phrase_counts() {
         let captions = ["a teddy bear", "a bear", "bears and teddy bears"];
         assert_eq!(counts(&[&["bear"], &["teddy bear"]], &captions), [[2], [2]]);
+        assert_eq!(counts(&[&["fire"], &["fire hydrant"]], &["a fire hydrant"]), [[0], [1]]);
         assert_eq!(counts(&[&["bear"], &["bear"]], &["a bear"]), [[1], [1]], "each class its own");
     }
 
@@ -202,11 +221,51 @@ mod tests {
         assert_eq!(words(&advised[2]), all("car", &["🚗"]));
     }
 
+    fn advised(classes: &[&[&str]], captions: &[&str]) -> Vec<(Advice, String)> {
+        let mut counter = Counter::new(&set(classes));
+        captions.iter().for_each(|it| counter.add(it));
+        let advise = |uses: Vec<Use>| {
+            let advice = Advice::of(&uses);
+            let because = advice.because(&uses);
+            (advice, because)
+        };
+        counter.finish().into_iter().map(advise).collect()
+    }
+
+    #[test]
+    fn no_two_classes_get_one_word() {
+        let captions = ["a car"; 9];
+        let all = |it: &Advice| [&[it.name.clone()], &it.aliases[..]].concat();
+        for (classes, expected, owner) in [
+            // Another's name, whichever comes first, and its plural.
+            (&[&["auto", "car"][..], &["car"]], &[&["auto"][..], &["car"]], "c1"),
+            (&[&["car"], &["auto", "The Car"]], &[&["car"], &["auto"]], "c0"),
+            (&[&["auto", "cars"], &["car", "jeep"]], &[&["auto"], &["car"]], "c1"),
+            // An alias of both is the first one's, as a name too.
+            (&[&["auto", "car"], &["vehicle", "car"]], &[&["car"], &["vehicle"]], "c0"),
+            // Whoever is called so only in part has no other name; where there is one it gets that.
+            (&[&["car"], &["car"]], &[&["car"], &["car"]], "c0"),
+            (&[&["car"], &["Car", "jeep"]], &[&["car"], &["jeep"]], "c0"),
+            (&[&["🚗"], &["wheels", "🚗"]], &[&["🚗"], &["wheels"]], "c0"),
+        ] as [(&[&[&str]], &[&[&str]], &str); 7]
+        {
+            let got = advised(classes, &captions);
+            let words: Vec<Vec<String>> = got.iter().map(|it| all(&it.0)).collect();
+            assert_eq!(words, expected, "{classes:?}");
+            let told: Vec<&String> = got.iter().map(|it| &it.1).collect();
+            assert!(told.iter().any(|it| it.contains(owner)), "{told:?}");
+        }
+        // Two things whose names are each other's plural.
+        let got = advised(&[&["glass"], &["glasses"]], &["a glass"; 9]);
+        assert!(got.iter().all(|it| it.0.taken.is_empty()), "{got:?}");
+    }
+
     fn advice(counts: &[(&str, usize)]) -> Advice {
         let one = |(word, captions): &(&str, usize)| Use {
             word: (*word).to_owned(),
             captions: *captions,
             example: None,
+            taken_by: None,
         };
         Advice::of(&counts.iter().map(one).collect::<Vec<_>>())
     }
@@ -222,6 +281,12 @@ mod tests {
         let none = advice(&[("gnu", 0), ("wildebeest", 0)]);
         assert_eq!((none.name.as_str(), none.vouched), ("gnu", false));
         assert_eq!(none.aliases, ["wildebeest"]);
-        assert!(none.because(&[]).starts_with("nobody writes that"));
+        let uses = [("gnu", 0), ("wildebeest", 0)].map(|(word, captions)| Use {
+            word: word.to_owned(),
+            captions,
+            example: None,
+            taken_by: None,
+        });
+        assert!(none.because(&uses).starts_with("nobody writes that"));
     }
 }

@@ -1,46 +1,89 @@
 //! A label set with the words that were advised: its file with these changed, and all else as it was.
 
+use std::fmt;
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use lookout_config::LabelSet;
 use lookout_core::{Class, ClassKind, DEFAULT_TEMPLATE};
-use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
+use toml_edit::{DocumentMut, Item, RawString, TableLike, Value};
 
 use super::advice::Advice;
+use super::list;
 use crate::whole;
 
-/// Errs where something stands at `output` that may not be replaced.
-pub(super) fn check_output(output: &Path, force: bool) -> anyhow::Result<()> {
-    match fs::symlink_metadata(output) {
-        Ok(it) if force && it.is_file() => Ok(()),
-        Ok(it) if it.is_file() => {
-            bail!("{} is there already; --force replaces it", output.display())
-        }
-        Ok(_) => bail!("{} is there already, and no regular file", output.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| output.display().to_string()),
+/// Where a label set goes.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// As the user wrote it.
+    named: PathBuf,
+    /// The file itself, which a link leads to.
+    file: PathBuf,
+    force: bool,
+}
+
+impl Output {
+    /// Errs where `named` cannot be written, or something stands there that may not be replaced.
+    pub(super) fn check(named: &Path, force: bool) -> anyhow::Result<Self> {
+        let it = Self { named: named.to_path_buf(), file: resolved(named)?, force };
+        it.check_free()?;
+        // Gone again at once.
+        whole::beside(&it.file).with_context(|| it.cannot())?;
+        Ok(it)
     }
+
+    fn check_free(&self) -> anyhow::Result<()> {
+        match fs::symlink_metadata(&self.file) {
+            Ok(it) if self.force && it.is_file() => Ok(()),
+            Ok(it) if it.is_file() => bail!("{self} is there already; --force replaces it"),
+            Ok(_) => bail!("{self} is there already, and no regular file; name another one"),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| self.to_string()),
+        }
+    }
+
+    fn cannot(&self) -> String {
+        format!("cannot write {self}")
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.named.display())?;
+        match self.named == self.file {
+            true => Ok(()),
+            false => write!(f, " (a link to {})", self.file.display()),
+        }
+    }
+}
+
+/// What a link leads to, and any other path as it is: a link stays one, and its file is replaced.
+fn resolved(path: &Path) -> anyhow::Result<PathBuf> {
+    if !fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink()) {
+        return Ok(path.to_path_buf());
+    }
+    fs::canonicalize(path).with_context(|| {
+        format!("{} is a link that leads to no file; name the file itself", path.display())
+    })
 }
 
 /// Writes the label set of `input` as advised to `output`, whole or not at all, and returns how many
 /// classes have changed. The classes are those of `input`.
 pub(super) fn write(
     input: &Path,
-    output: &Path,
-    force: bool,
+    output: &Output,
     advised: &[(&Class, Advice)],
 ) -> anyhow::Result<usize> {
     let text = fs::read_to_string(input).with_context(|| input.display().to_string())?;
     let (text, n_changed) = edit(&text, advised).with_context(|| input.display().to_string())?;
-    let name = || format!("cannot write {}", output.display());
-    let mut file = whole::beside(output).with_context(name)?;
+    let name = || output.cannot();
+    let mut file = whole::beside(&output.file).with_context(name)?;
     file.write_all(text.as_bytes()).with_context(name)?;
     check(file.path(), advised)?;
-    check_output(output, force)?;
-    whole::put(file, output, force).with_context(name)?;
+    output.check_free()?;
+    whole::put(file, &output.file, output.force).with_context(name)?;
     Ok(n_changed)
 }
 
@@ -99,10 +142,20 @@ fn change(table: &mut dyn TableLike, class: &Class, advice: &Advice) -> bool {
         }
     }
     if is_other {
-        if advice.aliases.is_empty() {
+        match table.get_mut("aliases").and_then(Item::as_array_mut) {
+            Some(aliases) => list::change(aliases, &advice.aliases),
+            None => {
+                table.insert("aliases", Item::Value(advice.aliases.iter().collect()));
+            }
+        }
+        let is_commented = || {
+            let list = table.get("aliases").map(Item::to_string).unwrap_or_default();
+            let key = table.key("aliases").and_then(|it| it.leaf_decor().prefix());
+            let above = key.and_then(RawString::as_str).unwrap_or_default();
+            list.contains('#') || above.contains('#')
+        };
+        if advice.aliases.is_empty() && !is_commented() {
             table.remove("aliases");
-        } else {
-            set(table, "aliases", advice.aliases.iter().collect::<Array>().into());
         }
     }
     is_renamed || is_other
@@ -142,7 +195,7 @@ mod tests {
 
     fn advice(name: &str, aliases: &[&str]) -> Advice {
         let aliases = aliases.iter().map(|it| (*it).to_owned()).collect();
-        Advice { name: name.to_owned(), aliases, dropped: vec![], vouched: true }
+        Advice { name: name.to_owned(), aliases, dropped: vec![], taken: vec![], vouched: true }
     }
 
     #[test]
@@ -179,6 +232,47 @@ mod tests {
     }
 
     #[test]
+    fn comments_in_and_around_a_list_stay() {
+        let text = "[[label]]\nname = \"automobile\"\n# what else\naliases = [\n    \"car\", # common\n    \
+                    # old\n    \"motorcar\",\n] # all\n\n[[label]]\nname = \"dog\"\n# none\n\
+                    aliases = [\"pooch\"]\n";
+        let automobile = class("automobile", ClassKind::Label, "automobile", &["car", "motorcar"]);
+        let dog = class("dog", ClassKind::Label, "dog", &["pooch"]);
+        let advised = [(&automobile, advice("car", &["automobile"])), (&dog, advice("dog", &[]))];
+        let (edited, n_changed) = edit(text, &advised).unwrap();
+        assert_eq!(n_changed, 2);
+        for comment in ["# what else", "# common", "# old", "# all", "# none"] {
+            assert!(edited.contains(comment), "{comment}: {edited}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("set.toml"), &edited).unwrap();
+        check(&folder.path().join("set.toml"), &advised).unwrap();
+    }
+
+    #[test]
+    fn a_link_stays_and_its_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("set.toml"), "label = [{ name = \"sofa\" }, { name = \"cat\" }]\n").unwrap();
+        for (to, link) in [("set.toml", "link.toml"), ("gone.toml", "dangling.toml")] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        let error = Output::check(&at("link.toml"), false).unwrap_err().to_string();
+        assert!(error.contains("link.toml (a link to ") && error.contains("--force"), "{error}");
+        let error = Output::check(&at("dangling.toml"), true).unwrap_err().to_string();
+        assert!(error.contains("dangling.toml is a link that leads to no file"), "{error}");
+        let (sofa, cat) = (
+            class("sofa", ClassKind::Label, "sofa", &[]),
+            class("cat", ClassKind::Label, "cat", &[]),
+        );
+        let advised = [(&sofa, advice("couch", &[])), (&cat, advice("cat", &[]))];
+        let output = Output::check(&at("link.toml"), true).unwrap();
+        assert_eq!(write(&at("link.toml"), &output, &advised).unwrap(), 1);
+        assert!(fs::symlink_metadata(at("link.toml")).unwrap().is_symlink());
+        assert!(fs::read_to_string(at("set.toml")).unwrap().contains("couch"));
+    }
+
+    #[test]
     fn nothing_is_replaced_unless_that_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.toml"), folder.path().join("out.toml"));
@@ -189,14 +283,21 @@ mod tests {
             class("cat", ClassKind::Label, "cat", &[]),
         );
         let advised = [(&sofa, advice("couch", &[])), (&cat, advice("cat", &[]))];
-        assert!(write(&input, &output, false, &advised).is_err());
+        assert!(Output::check(&output, false).is_err());
+        let late = Output { named: output.clone(), file: output.clone(), force: false };
+        assert!(write(&input, &late, &advised).is_err(), "it came meanwhile");
         assert_eq!(fs::read_to_string(&output).unwrap(), "mine");
+        let no = folder.path().join("no");
+        let error = format!("{:#}", Output::check(&no.join("x"), true).unwrap_err());
+        let no = no.display();
+        assert_eq!(error, format!("cannot write {no}/x: there is no folder {no}"));
         fs::set_permissions(&output, fs::Permissions::from_mode(0o660)).unwrap();
-        assert_eq!(write(&input, &output, true, &advised).unwrap(), 1);
+        let forced = Output::check(&output, true).unwrap();
+        assert_eq!(write(&input, &forced, &advised).unwrap(), 1);
         let mode = fs::metadata(&output).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o660, "{mode:o}: that of the file replaced");
         assert!(fs::read_to_string(&output).unwrap().contains("couch"));
-        assert!(check_output(folder.path(), true).is_err());
+        assert!(Output::check(folder.path(), true).is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
     }
 }
