@@ -77,7 +77,7 @@ fn changes_are_those_that_run_publishes() {
 fn truth_is_held_against_what_was_said() {
     let site = site(1);
     let rows: String = [
-        (BEAR, "0\ta_bear"),
+        (BEAR, "0\tA Bear"),
         (BEAR, "2\ta kitchen"),
         (KITCHEN, "5\ta_kitchen"),
         (BEAR, "10\tnone"),
@@ -129,7 +129,56 @@ fn parts_that_are_no_frames_are_no_unreadable_frames() {
     assert_eq!(report["runs"][0]["evaluated"], 1);
     // And it is no place for a page.
     run(&[&fixed[..], &["--html", &recording]].concat()).failed(1, &["the recording itself"]);
+    let nowhere = site.folder.path().join("no/page.html").display().to_string();
+    let ran = run(&[&fixed[..], &["--html", &nowhere]].concat());
+    ran.failed(1, &[&format!("cannot write {nowhere}: there is no folder")]);
+    assert_eq!((ran.stdout.as_str(), ran.stderr.lines().count()), ("", 1), "{}", ran.stderr);
     assert!(fs::read(&recording).unwrap().starts_with(&picture));
+}
+
+#[test]
+fn damaged_parts_cost_no_frame_and_a_cut_off_frame_is_one_that_is_unreadable() {
+    let site = site(1);
+    let recording = site.folder.path().join("yard.mjpeg");
+    let read = |name| fs::read(root().join("models/starter/pictures").join(name)).unwrap();
+    let pictures = PICTURES.map(read);
+    // Two bytes that begin a picture, and what would be a segment as long as the next pictures.
+    let garbage = [&[7; 50_000][..], &[0xff, 0xd8, 0xff ^ 1, 0xff, 0xe1, 0xff, 0xff]].concat();
+    let [a, b, c, d, e] = &pictures;
+    let all = [&garbage[..], a, &garbage, b, &c[..3000], d, &garbage, e].concat();
+    fs::write(&recording, all).unwrap();
+    let config = site.config().display().to_string();
+    let recording = recording.display().to_string();
+    let fixed = ["replay", &recording, "--config", &config, "--camera", "yard"];
+    let ran = run(&[&fixed[..], &["--json"]].concat());
+    ran.failed(1, &["yard.mjpeg#3", "are no JPEG and were passed over"]);
+    let report = ran.json().remove(0);
+    let counts = ["frames", "unreadable", "damaged"].map(|it| report[it].as_u64());
+    assert_eq!(counts, [5, 1, 3].map(Some));
+    assert_eq!(report["runs"][0]["evaluated"], 4);
+    let ran = run(&fixed);
+    ran.failed(1, &[]);
+    assert!(
+        ran.stdout.contains("\n5 frames, 1 unreadable; damaged parts of the recording: 3\n"),
+        "{}",
+        ran.stdout
+    );
+    for content in [&b""[..], &garbage, &c[..3000]] {
+        fs::write(&recording, content).unwrap();
+        let ran = run(&fixed);
+        ran.failed(1, &["no frame of the recording can be read"]);
+        assert_eq!(ran.stdout, "");
+    }
+}
+
+#[test]
+fn reasons_are_the_codes_that_payloads_have() {
+    let site = site(1);
+    let ran = replay(&site, &["--json", "--set", "decision.margin=0.99", "--fps", "2"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let report = ran.json().remove(0);
+    let spells = report["runs"][0]["timeline"].as_array().unwrap();
+    assert!(spells.iter().any(|it| it["reason"] == "low_margin"), "{report:#}");
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl Page<'_> {
                 body {
                     h1 { (title) }
                     p {
-                        "Camera " (self.camera) ", " (self.n_frames) " frames"
+                        "Camera " (self.camera) ", " (frames(self.n_frames))
                         @if 0 < self.n_unreadable { ", " (self.n_unreadable) " of them unreadable" }
                         "."
                         @if 0 < self.n_damaged {
@@ -250,7 +250,7 @@ fn section(run: &RunPage<'_>, idx: usize) -> Markup {
         section aria-labelledby=(id) {
             h2 id=(id) { (clean(run.name)) }
             p {
-                (evaluated) " frames evaluated, " (gated) " that showed nothing new, " (dropped)
+                (frames(evaluated)) " evaluated, " (gated) " that showed nothing new, " (dropped)
                 " that came too soon for max_fps."
             }
             (strip(run.timeline, judged, run.classes, &Rows {
@@ -423,15 +423,17 @@ pub fn truth_words(truth: Truth, classes: &ClassSet) -> String {
     }
 }
 
-/// H:MM:SS.
+/// H:MM:SS.S, rounded as the text of a replay rounds its seconds.
 pub(crate) fn clock(at: Duration) -> String {
-    let seconds = at.as_secs();
-    format!(
-        "{}:{:02}:{:04.1}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        (at.as_secs_f64() % 60.0 * 10.0).floor() / 10.0
-    )
+    let text = format!("{:.1}", at.as_secs_f64());
+    let (seconds, tenth) = text.split_once('.').unwrap_or((&text, "0"));
+    // A duration's seconds are a u64.
+    let seconds: u64 = seconds.parse().unwrap_or(u64::MAX);
+    format!("{}:{:02}:{:02}.{tenth}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn frames(n: u64) -> String {
+    format!("{n} frame{}", if n == 1 { "" } else { "s" })
 }
 
 /// Without control characters, which HTML cannot hold.

@@ -138,3 +138,23 @@ fn a_page_is_known_by_its_beginning() {
         assert!(!Page::is_one(other));
     }
 }
+
+#[test]
+fn times_are_rounded_as_text_is_and_one_frame_is_no_plural() {
+    for (ms, clock) in [
+        (0, "0:00:00.0"),
+        (3949, "0:00:03.9"),
+        (3951, "0:00:04.0"),
+        (59_960, "0:01:00.0"),
+        (3_599_999, "1:00:00.0"),
+        (36_061_250, "10:01:01.2"),
+    ] {
+        let at = Duration::from_millis(ms);
+        assert_eq!(crate::page::clock(at), clock);
+        let seconds: f64 = format!("{:.1}", at.as_secs_f64()).parse().unwrap();
+        let parts: Vec<f64> = clock.split(':').map(|it| it.parse().unwrap()).collect();
+        assert!((parts[0] * 3600.0 + parts[1] * 60.0 + parts[2] - seconds).abs() < 1e-9);
+    }
+    let page = page("a cat", 3, 3);
+    assert!(page.contains("Camera yard, 3 frames") && page.contains("0 frames evaluated"));
+}

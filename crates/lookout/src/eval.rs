@@ -2,7 +2,6 @@
 
 mod args;
 mod embedded;
-mod matching;
 mod pictures;
 mod report;
 mod stream;

@@ -2,6 +2,8 @@
 //! that cannot be used, which are told and do not end anything.
 
 use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 use lookout_capture::{Recording, Truth as Told};
@@ -12,6 +14,7 @@ use lookout_replay::Truth;
 
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::names::{Names, Unmatched};
 use crate::output;
 
 /// Bad frames that are told one by one.
@@ -62,45 +65,62 @@ impl BadFrames {
     }
 }
 
-/// What `told` means; `None` where no class is called so.
-pub(crate) fn truth(classes: &ClassSet, told: &Told) -> Option<Truth> {
-    let name = match told {
-        Told::Class(name) => name,
-        Told::NoLabel => return Some(Truth::NoLabel),
-        Told::Unsaid => return Some(Truth::Unsaid),
-    };
-    let classes = classes.classes();
-    let by_id = classes.iter().position(|it| it.id.as_str() == name);
-    let by_name = || classes.iter().position(|it| it.name == *name);
-    let by_alias = || classes.iter().position(|it| it.aliases.contains(name));
-    let idx = by_id.or_else(by_name).or_else(by_alias)?;
-    Some(match classes[idx].kind {
-        ClassKind::Label => Truth::Label(idx),
-        ClassKind::Negative => Truth::NoLabel,
-    })
+/// What a recording says is right, as the classes of one set have it.
+#[derive(Debug, Default)]
+pub(crate) struct Truths(HashMap<String, Truth>);
+
+impl Truths {
+    /// What `told` means; nobody said it where the recording's table did not have it when it was checked.
+    pub(crate) fn of(&self, told: &Told) -> Truth {
+        match told {
+            Told::Class(name) => self.0.get(name).copied().unwrap_or(Truth::Unsaid),
+            Told::NoLabel => Truth::NoLabel,
+            Told::Unsaid => Truth::Unsaid,
+        }
+    }
 }
 
-/// What the recording says is right must be a class in each of `sets`.
-pub(crate) fn check_truths<'a>(
+/// What the recording says is right, for each of `sets`; it must be a class in all of them.
+pub(crate) fn truths<'a>(
     recording: &Recording,
     sets: impl Iterator<Item = &'a ClassSet>,
     camera: &str,
-) -> Result<(), Failure> {
-    let Some((path, truths)) = recording.truths() else { return Ok(()) };
-    let sets: Vec<&ClassSet> = sets.collect();
-    let mut faults = Vec::new();
-    for (name, line) in truths {
-        // Once, however many sets lack it.
-        let told = Told::Class(name.clone());
-        if sets.iter().any(|classes| truth(classes, &told).is_none()) {
-            faults.push(format!(
-                "{}:{line}: `truth` must be the id, the name or an alias of a class of camera {camera}, \
-                 `none` or empty, got {name:?}",
-                path.display()
-            ));
+) -> Result<Vec<Truths>, Failure> {
+    let none = BTreeMap::new();
+    let (path, said) = recording.truths().unwrap_or((Path::new(""), &none));
+    let mut all = Vec::new();
+    // By line, so each is told once however many sets lack it.
+    let mut faults: BTreeMap<(u64, &String), String> = BTreeMap::new();
+    for set in sets {
+        let names = Names::of(set);
+        let mut truths = Truths::default();
+        for (name, &line) in said {
+            let but = match names.find(name) {
+                Ok(at) => {
+                    truths.0.insert(name.clone(), truth(set, at));
+                    continue;
+                }
+                Err(Unmatched::Nothing) => String::new(),
+                Err(Unmatched::Several(ids)) => format!(", which is each of {}", ids.join(", ")),
+            };
+            faults.entry((line, name)).or_insert_with(|| {
+                format!(
+                    "{}:{line}: `truth` must be the id, the name or an alias of a class of camera \
+                     {camera}, `none` or empty, got {name:?}{but}",
+                    path.display()
+                )
+            });
         }
+        all.push(truths);
     }
-    if faults.is_empty() { Ok(()) } else { Err(Failure::Config(faults)) }
+    if faults.is_empty() { Ok(all) } else { Err(Failure::Config(faults.into_values().collect())) }
+}
+
+fn truth(classes: &ClassSet, at: usize) -> Truth {
+    match classes.classes()[at].kind {
+        ClassKind::Label => Truth::Label(at),
+        ClassKind::Negative => Truth::NoLabel,
+    }
 }
 
 /// What the model sees in `picture`, and the captions near it.
@@ -134,25 +154,45 @@ mod tests {
     }
 
     #[test]
-    fn truth_is_an_id_a_name_or_an_alias() {
-        let class = |id: &str, kind, alias: &str| Class {
+    fn truth_is_an_id_a_name_or_an_alias_upper_case_aside_and_one_class() {
+        let class = |id: &str, kind, aliases: &[&str]| Class {
             id: Id::new(id).unwrap(),
             kind,
             name: format!("a {id}"),
-            aliases: vec![alias.to_owned()],
+            aliases: aliases.iter().map(|it| (*it).to_owned()).collect(),
             prompts: vec![],
             enter: None,
         };
         let classes = vec![
-            class("cat", ClassKind::Label, "a kitten"),
-            class("street", ClassKind::Negative, "a road"),
+            class("cat", ClassKind::Label, &["a kitten", "pet"]),
+            class("dog", ClassKind::Label, &["pet"]),
+            class("street", ClassKind::Negative, &["a Road"]),
         ];
         let set = ClassSet::new(vec!["{}".to_owned()], classes).unwrap();
-        let of = |name: &str| truth(&set, &Told::Class(name.to_owned()));
-        assert_eq!(["cat", "a cat", "a kitten"].map(of), [Some(Truth::Label(0)); 3]);
-        assert_eq!(["street", "a street", "a road"].map(of), [Some(Truth::NoLabel); 3]);
-        assert_eq!(["a kiten", "Cat", ""].map(of), [None; 3]);
-        assert_eq!(truth(&set, &Told::NoLabel), Some(Truth::NoLabel));
-        assert_eq!(truth(&set, &Told::Unsaid), Some(Truth::Unsaid));
+        let folder = tempfile::tempdir().unwrap();
+        let of = |words: &[&str]| {
+            let rows: String = words.iter().map(|it| format!("a.jpg\t0\t{it}\n")).collect();
+            let table = format!("file\tseconds\ttruth\n{rows}");
+            std::fs::write(folder.path().join("frames.tsv"), table).unwrap();
+            let limits = lookout_capture::PictureLimits::default();
+            let recording = Recording::open(folder.path(), None, limits).unwrap();
+            truths(&recording, [&set, &set].into_iter(), "yard").map(|it| {
+                let of = |word: &&str| it[0].of(&Told::Class((*word).to_owned()));
+                words.iter().map(of).collect::<Vec<Truth>>()
+            })
+        };
+        assert_eq!(of(&["cat", "a cat", "A KITTEN", "A Cat"]).unwrap(), [Truth::Label(0); 4]);
+        assert_eq!(of(&["street", "A street", "a road"]).unwrap(), [Truth::NoLabel; 3]);
+        let faults = of(&["a kiten", "cat", "CAT", "Pet"]).unwrap_err().lines();
+        for (fault, parts) in faults.iter().zip([
+            &["frames.tsv:2: ", "got \"a kiten\""][..],
+            &["frames.tsv:4: ", "got \"CAT\""],
+            &["frames.tsv:5: ", "got \"Pet\", which is each of cat, dog"],
+        ]) {
+            assert!(parts.iter().all(|it| fault.contains(it)), "{fault}");
+        }
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert_eq!(Truths::default().of(&Told::NoLabel), Truth::NoLabel);
+        assert_eq!(Truths::default().of(&Told::Unsaid), Truth::Unsaid);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use lookout_capture::Recording;
 use lookout_config::Config;
-use lookout_core::{Candidate, Disposition, Embedding, ImageEncoder, Picture, Stamp};
+use lookout_core::{Candidate, Disposition, Embedding, Stamp};
 use lookout_replay::{Figures, Page, RunPage, Seen};
 
 pub(crate) use args::ReplayArgs;
@@ -68,10 +68,12 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let limits = engine::limits(&engine.bundle);
     let mut recording =
         Recording::open(&args.recording, args.fps, limits).map_err(anyhow::Error::from)?;
-    recorded::check_truths(&recording, runs.iter().map(|it| &*it.classes), &camera)?;
+    let truths = recorded::truths(&recording, runs.iter().map(|it| &*it.classes), &camera)?;
+    runs.iter_mut().zip(truths).for_each(|(run, truths)| run.truths = truths);
     memory::steady();
     let frames = play(&mut recording, &mut engine, &mut runs, args.html.is_some())?;
-    if frames.n == frames.n_bad {
+    // A frame that came too soon was not looked at.
+    if runs.iter().all(|it| it.counts.evaluated + it.counts.gated == 0) {
         return Err(Failure::Other(anyhow::anyhow!("no frame of the recording can be read")));
     }
     let tolerance = Duration::try_from_secs_f64(args.tolerance).unwrap_or(Duration::MAX);
@@ -171,7 +173,7 @@ fn play(
                 continue;
             }
             if sight.is_none() {
-                sight = match see(engine, &picture) {
+                sight = match recorded::see(engine, &picture) {
                     Ok(sight) => Some(sight),
                     Err(error) if error.disposition == Disposition::Fatal => {
                         return Err(error.into());
@@ -190,17 +192,6 @@ fn play(
     }
     meter.finish();
     Ok(frames)
-}
-
-fn see(
-    engine: &mut Engine,
-    picture: &Picture,
-) -> Result<(Embedding, Vec<Candidate>), lookout_core::PortError> {
-    let image = engine.tower.encode_image(picture)?;
-    let candidates = engine
-        .candidates(&image)
-        .map_err(|error| lookout_core::PortError::new(Disposition::Fatal, error))?;
-    Ok((image, candidates))
 }
 
 impl Frames {

@@ -117,7 +117,8 @@ fn kind_name(kind: ClassKind) -> &'static str {
     }
 }
 
-fn reason_name(reason: Reason) -> &'static str {
+/// What payloads call what held something else back.
+pub fn reason_name(reason: Reason) -> &'static str {
     match reason {
         Reason::Gated => "gated",
         Reason::LowScore => "low_score",

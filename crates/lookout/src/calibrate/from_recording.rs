@@ -26,7 +26,7 @@ pub(super) fn collect(
     let limits = engine::limits(&engine.bundle);
     let mut recording = Recording::open(path, fps, limits).map_err(anyhow::Error::from)?;
     let classes = [&**subject.decider.classes()].into_iter();
-    recorded::check_truths(&recording, classes, subject.camera.as_str())?;
+    let truths = recorded::truths(&recording, classes, subject.camera.as_str())?;
     let mut meter = Meter::start("frames");
     let (mut n_label, mut n_dropped) = (0u64, 0u64);
     let mut bad = BadFrames::default();
@@ -44,9 +44,7 @@ pub(super) fn collect(
             n_dropped += 1;
             continue;
         }
-        // Known to be a class: checked before the first frame.
-        let truth = recorded::truth(subject.decider.classes(), &frame.truth);
-        if matches!(truth, Some(Truth::Label(_))) {
+        if truths.iter().any(|it| matches!(it.of(&frame.truth), Truth::Label(_))) {
             n_label += 1;
             continue;
         }
@@ -72,16 +70,19 @@ pub(super) fn collect(
     meter.finish();
     if 0 < n_dropped {
         output::complain(&format!(
-            "{n_dropped} frames come faster than max_fps of camera {} and are left out, as the daemon \
-             does",
-            subject.camera
+            "left out because they come faster than max_fps of camera {}, as the daemon does: {}",
+            subject.camera,
+            output::count(n_dropped, "frame")
         ));
     }
     if 0 < n_label {
-        output::complain(&format!("{n_label} frames have a label in them and are left out"));
+        output::complain(&format!(
+            "left out because a label is in them: {}",
+            output::count(n_label, "frame")
+        ));
     }
     if 0 < bad.n {
-        output::complain(&format!("{} frames could not be used", bad.n));
+        output::complain(&format!("{} could not be used", output::count(bad.n, "frame")));
     }
     Ok(bad.n == 0)
 }

@@ -14,12 +14,12 @@ use lookout_encoder::Bundle;
 use lookout_sources::LabelledPicture;
 
 use super::args::{Counts, EvalArgs};
-use super::matching::{Names, Unmatched};
 use super::report::{About, SetReport, Shared, UnmatchedLabel, Unreadable};
 use super::stream::{Stream, Subject, Texts, Truth};
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
 use crate::index::meter::Meter;
+use crate::names::{Names, Unmatched};
 use crate::packs::Packs;
 use crate::{assets, memory, output};
 

@@ -1,7 +1,8 @@
 //! What a replay found, as text and as JSON.
 
 use lookout_core::{ClassSet, Outcome, State};
-use lookout_replay::{Figures, Spell, Truth, reason_words, words};
+use lookout_publish::payload::reason_name;
+use lookout_replay::{Figures, Spell, Truth, words};
 use serde::Serialize;
 
 use super::{Frames, ReplayArgs, Run, name_of, story};
@@ -17,7 +18,8 @@ pub(super) fn text(frames: &Frames, runs: &[Run], figures: &[Figures]) -> anyhow
         0 => String::new(),
         n => format!("; damaged parts of the recording: {n}"),
     };
-    output::line(format!("\n{} frames, {} unreadable{damaged}", frames.n, frames.n_bad))?;
+    let n = output::count(frames.n, "frame");
+    output::line(format!("\n{n}, {} unreadable{damaged}", frames.n_bad))?;
     for (idx, run) in runs.iter().enumerate() {
         output::line(format!(
             "[{idx}] {}: {} evaluated, {} with nothing new, {} too soon for max_fps",
@@ -155,7 +157,7 @@ fn run_line<'a>(run: &'a Run, figures: &'a Figures) -> RunLine<'a> {
         score: it.score,
         margin: it.margin,
         sigma: it.sigma,
-        reason: it.reason.map(reason_words),
+        reason: it.reason.map(reason_name),
     };
     let judged = figures.judged.as_ref();
     let change = |(idx, it): (usize, &lookout_replay::Event)| ChangeLine {

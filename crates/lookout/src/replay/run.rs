@@ -9,11 +9,11 @@ use lookout_capture::{Truth as Told, thumbnail};
 use lookout_config::Config;
 use lookout_core::{Candidate, ClassSet, Decision, Embedding, Evidence, Picture, Recalled, Stamp};
 use lookout_pipeline::Track;
-use lookout_replay::{Counts, DecidedBy, Figures, Seen, Timeline, Truth};
+use lookout_replay::{Counts, DecidedBy, Figures, Seen, Timeline};
 
 use crate::engine::Recipe;
 use crate::plan::PlannedCamera;
-use crate::recorded::{self, Pace};
+use crate::recorded::{Pace, Truths};
 
 /// Changes whose frames are kept for the page.
 const MAX_SHOWN: usize = 200;
@@ -28,6 +28,8 @@ pub(super) struct Run {
     pub(super) classes: Arc<ClassSet>,
     pub(super) timeline: Timeline,
     pub(super) counts: Counts,
+    /// What the recording's truth means.
+    pub(super) truths: Truths,
     /// The first [`MAX_SHOWN`] of the events.
     pub(super) decided_by: Vec<DecidedBy>,
     /// When truth changed, and a frame of it; the first [`MAX_SHOWN`].
@@ -49,6 +51,7 @@ impl Run {
             classes: Arc::clone(&camera.classes),
             timeline: Timeline::default(),
             counts: Counts::default(),
+            truths: Truths::default(),
             decided_by: Vec::new(),
             first_frames: VecDeque::new(),
             track: camera.track(
@@ -67,8 +70,7 @@ impl Run {
     /// What is right from `at` on, as the frame `name` shows.
     pub(super) fn tell(&mut self, at: Duration, told: &Told, name: &str) {
         let before = self.timeline.truths().len();
-        // Checked before the first frame.
-        self.timeline.tell(at, recorded::truth(&self.classes, told).unwrap_or(Truth::Unsaid));
+        self.timeline.tell(at, self.truths.of(told));
         if before < self.timeline.truths().len() && self.first_frames.len() < MAX_SHOWN {
             self.first_frames.push_back((at, Seen { name: name.to_owned(), jpeg: None }));
         }

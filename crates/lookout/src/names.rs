@@ -1,11 +1,11 @@
-//! Labels of pictures to classes of a set.
+//! Words that people say of pictures to classes of a set, by one rule wherever truth is told.
 
 use std::collections::HashMap;
 
 use lookout_core::{ClassKind, ClassSet};
 
 /// The classes of a set by the words that may name them.
-pub(super) struct Names<'a> {
+pub(crate) struct Names<'a> {
     set: &'a ClassSet,
     ids: HashMap<&'a str, usize>,
     /// Names and aliases in lower case, each with the classes that have it.
@@ -15,7 +15,7 @@ pub(super) struct Names<'a> {
 
 /// Why a label is no class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Unmatched {
+pub(crate) enum Unmatched {
     /// No class has it.
     Nothing,
     /// Several have it, by their ids.
@@ -23,7 +23,7 @@ pub(super) enum Unmatched {
 }
 
 impl<'a> Names<'a> {
-    pub(super) fn of(set: &'a ClassSet) -> Self {
+    pub(crate) fn of(set: &'a ClassSet) -> Self {
         let mut new =
             Self { set, ids: HashMap::new(), names: HashMap::new(), aliases: HashMap::new() };
         for (at, class) in set.classes().iter().enumerate() {
@@ -41,7 +41,7 @@ impl<'a> Names<'a> {
 
     /// The class that `label` names: by id, else by name, else by alias, the latter two with upper
     /// case aside.
-    pub(super) fn find(&self, label: &str) -> Result<usize, Unmatched> {
+    pub(crate) fn find(&self, label: &str) -> Result<usize, Unmatched> {
         if let Some(at) = self.ids.get(label) {
             return Ok(*at);
         }
@@ -58,7 +58,7 @@ impl<'a> Names<'a> {
 
     /// The classes that are right on top where `shown` are true. A camera says `none` whichever negative
     /// is on top, so any is right where one is true.
-    pub(super) fn right(&self, shown: &[usize]) -> Vec<usize> {
+    pub(crate) fn right(&self, shown: &[usize]) -> Vec<usize> {
         let classes = self.set.classes();
         let is_negative = |at: &usize| classes[*at].kind == ClassKind::Negative;
         let mut right: Vec<usize> = shown.to_vec();
@@ -92,7 +92,7 @@ mod tests {
         };
         let classes = vec![
             class("cat", ClassKind::Label, "a cat", &["Kitten", "pet"]),
-            class("dog", ClassKind::Label, "dog", &["pet", "cat"]),
+            class("dog", ClassKind::Label, "dog", &["pet", "cat", "crane"]),
             class("empty", ClassKind::Negative, "an empty room", &[]),
             class("crane1", ClassKind::Label, "Crane", &[]),
             class("crane2", ClassKind::Label, "crane", &["bird"]),
