@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::daemon::Site;
 use crate::support::{root, run};
 
 const PICTURES: &str = "models/starter/pictures";
@@ -14,7 +15,8 @@ fn a_bear_is_suggested_for_pictures_of_bears() {
     let report = &ran.json()[0];
     let found = report["suggestions"].as_array().unwrap();
     assert!((1..=3).contains(&found.len()));
-    assert_eq!((&report["pictures"], &found[0]["word"]), (&1.into(), &"bear".into()));
+    assert_eq!((&report["v"], &report["pictures"]), (&1.into(), &1.into()));
+    assert_eq!(found[0]["word"], "bear");
     let score = |idx: usize| found[idx]["score"].as_f64().unwrap();
     assert!((1..found.len()).all(|it| score(it) <= score(it - 1)));
     for it in found {
@@ -44,4 +46,15 @@ fn a_folder_of_frames_is_one_scene_and_a_bad_picture_is_told() {
     assert!(ran.stdout.ends_with(&format!("{labels}\n")));
     let empty = tempfile::tempdir().unwrap();
     run(&["suggest", empty.path().to_str().unwrap()]).failed(1, &["has no picture"]);
+}
+
+#[test]
+fn one_key_is_set_over_the_configuration() {
+    let site = Site::new(1, "dir:pictures");
+    let config = site.config().display().to_string();
+    let picture = format!("{PICTURES}/coco_000000000285.jpg");
+    let suggest = ["suggest", "--config", &config, "--set"];
+    run(&[&suggest[..], &["index=gone.lidx", &picture]].concat()).failed(1, &["gone.lidx"]);
+    run(&[&suggest[..], &["indx=gone.lidx", &picture]].concat()).failed(78, &["did you mean"]);
+    run(&["suggest", "--set", "index=gone.lidx", &picture]).failed(1, &["--config"]);
 }

@@ -507,6 +507,9 @@ pub(crate) struct SuggestArgs {
     /// The configuration whose model and index are used
     #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "index"])]
     pub(crate) config: Option<PathBuf>,
+    /// Set one key over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value, requires = "config")]
+    pub(crate) set: Vec<(String, String)>,
     /// Caption index [default: captions.lidx in the model's folder]
     #[arg(long, value_name = "FILE")]
     pub(crate) index: Option<PathBuf>,

@@ -38,6 +38,7 @@ struct Seen {
 
 #[derive(Serialize)]
 struct Report<'a> {
+    v: u32,
     pictures: usize,
     suggestions: &'a [Suggestion],
 }
@@ -54,7 +55,7 @@ struct Suggestion {
 pub(crate) fn run(args: &SuggestArgs) -> Result<(), Failure> {
     let (model, index) = match &args.config {
         Some(file) => {
-            let args = ConfigArgs { config: file.clone(), set: Vec::new(), device: None };
+            let args = ConfigArgs { config: file.clone(), set: args.set.clone(), device: None };
             let config = plan::load(&args)?;
             let none = || {
                 anyhow!("{}: names no caption index, which words are taken from", file.display())
@@ -244,7 +245,7 @@ fn scores(
 
 fn tell(args: &SuggestArgs, pictures: usize, suggestions: &[Suggestion]) -> anyhow::Result<()> {
     if args.json {
-        return output::json_line(&Report { pictures, suggestions });
+        return output::json_line(&Report { v: 1, pictures, suggestions });
     }
     if suggestions.is_empty() {
         return output::line(
