@@ -11,6 +11,7 @@ use lookout_core::{
     PortError, Publish, Recalled, Remember, Stamp,
 };
 
+use crate::kept::Told;
 use crate::{FrameReceiver, Labels, StageError, Taken, Track};
 
 /// Evaluates the newest frame of each camera in turn until the cameras are gone.
@@ -68,6 +69,7 @@ impl Busy {
 impl InferStage {
     /// Runs until every camera's sender is gone, or until nothing later can succeed.
     pub fn run(mut self, frames: &FrameReceiver) -> Result<(), StageError> {
+        self.memory = self.memory.map(|it| Box::new(Told::of(it)) as Box<dyn Remember>);
         let at = Stamp::now(self.clock.as_ref());
         let first = self.tracks.iter_mut().flat_map(|it| it.begin(at)).collect();
         self.tell(first);
@@ -110,7 +112,7 @@ impl InferStage {
         let at = Stamp::now(self.clock.as_ref());
         let of = |it: &Track| (it.camera.clone(), it.memory(at));
         if let Err(error) = memory.remember(&self.tracks.iter().map(of).collect()) {
-            tracing::error!("What was said is not kept for the next start: {error}");
+            tracing::debug!(%error, "Not kept.");
         }
     }
 

@@ -12,6 +12,7 @@ mod camera;
 mod counters;
 mod gate;
 mod infer;
+mod kept;
 mod mailbox;
 mod repeats;
 mod supervise;
