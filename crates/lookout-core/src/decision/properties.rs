@@ -164,20 +164,32 @@ proptest! {
         });
     }
 
-    /// Repeating what was seen neither makes an event nor lets one come nearer.
+    /// Repeating what was seen changes nothing that is shown, and a change that comes afterwards waits for its
+    /// dwell from a frame that was evaluated.
     #[test]
     fn events_come_of_evaluated_frames_alone(rules in rules(), inputs in inputs()) {
         let mut it = decider(rules);
         let mut now = Duration::ZERO;
+        let (mut is_repeated, mut evaluated_since) = (false, None);
         for (elapsed_ms, input) in inputs {
             now += Duration::from_millis(elapsed_ms);
             it.tick(now);
             match input {
-                Input::Frame(frame) => { it.observe(now, frame.seen()); }
+                Input::Frame(frame) => {
+                    if is_repeated {
+                        evaluated_since = evaluated_since.or(Some(now));
+                    }
+                    if let (_, Some(_)) = it.observe(now, frame.seen())
+                        && let Some(since) = evaluated_since
+                    {
+                        prop_assert!(rules.dwell <= now - since);
+                    }
+                }
                 Input::Gated => {
-                    let was_pending = it.is_pending();
-                    if let Some((_, change)) = it.gated(now) {
-                        prop_assert!(!was_pending && !it.is_pending() && change.is_none());
+                    let shown = it.state();
+                    if let Some((snapshot, change)) = it.gated(now) {
+                        prop_assert_eq!((snapshot.state, change), (shown, None));
+                        (is_repeated, evaluated_since) = (true, None);
                     }
                 }
                 Input::Nothing => {}
