@@ -1,7 +1,7 @@
 //! The background bank: words for what else a picture may resemble, from the program or a file.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -57,7 +57,15 @@ pub(crate) fn apart(
 fn read(path: &Path) -> anyhow::Result<String> {
     let name = || path.display().to_string();
     // Asked before opening: opening a pipe waits for a writer.
-    if !fs::metadata(path).with_context(name)?.is_file() {
+    let metadata = fs::metadata(path);
+    if metadata.as_ref().is_err_and(|it| it.kind() == ErrorKind::NotFound) {
+        bail!(
+            "{} does not exist; the bank that comes with the program is called \"everyday\", and \
+             \"off\" means none",
+            name()
+        );
+    }
+    if !metadata.with_context(name)?.is_file() {
         bail!("{} must be a regular file", name());
     }
     let mut bytes = Vec::new();

@@ -110,7 +110,7 @@ fn existing(path: &Path) -> anyhow::Result<Option<Calibrations>> {
         Ok(it) => Ok(Some(it)),
         Err(StoreError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(anyhow::Error::from(error))
-            .context("a new calibration goes into the file of the old ones; move that away"),
+            .context("a new calibration goes into the file of the old ones; move that away and run this again"),
     }
 }
 
@@ -185,7 +185,9 @@ fn finish(
     let made = Stamp::now(&SystemClock::start() as &dyn Clock).wall;
     let (mut n_good, mut n_bad) = (0, 0);
     for Subject { camera, max_fps, decider, calibrator, .. } in subjects {
-        let found = calibrator.finish(false_alarms_a_day).map_err(|it| it.to_string());
+        let found = calibrator.finish(false_alarms_a_day).map_err(|it| {
+            format!("{it}; take more time, such as --for 30m, or a longer recording")
+        });
         match found.and_then(|it| enough(&it).map(|()| it)) {
             Ok(found) => {
                 n_good += 1;
@@ -238,6 +240,9 @@ fn enough(found: &Calibration) -> Result<(), String> {
 }
 
 fn show(path: &Path, cameras: &[Id]) -> anyhow::Result<()> {
+    if !path.exists() {
+        bail!("{} does not exist; `lookout calibrate` without --show makes it", path.display());
+    }
     let all = Calibrations::read(path)?;
     for id in cameras {
         if !all.cameras.contains_key(id) {

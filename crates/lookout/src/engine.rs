@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use indicatif::HumanDuration;
 use lookout_capture::{PictureLimits, read_picture};
 use lookout_core::{
-    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Device,
+    AdaptationMode, Background, Candidate, ClassEmbeddings, ClassSet, Classifier, Clock, Device,
     Embedding, Picture, Reach, Recalled, Scales, Selection, Weighting,
 };
 use lookout_encoder::{
@@ -15,11 +16,14 @@ use lookout_encoder::{
 };
 use lookout_index::{Index, Lessons};
 
+use crate::clock::SystemClock;
 use crate::index;
 use crate::packs::{Key, Packs};
 
-/// Embedding more texts than this is announced: on a small board it takes a minute and longer.
-const MANY_TEXTS: usize = 500;
+/// Embedding more texts than this is announced: on a small board they take half a minute and longer.
+const MANY_TEXTS: usize = 200;
+/// The log target of that, which verbs without a daemon's log show too.
+pub(crate) const TEXTS_LOG: &str = "lookout::texts";
 /// N where nothing else is said: enough for K captions after duplicates are gone.
 const DEFAULT_CANDIDATES: usize = lookout_index::DEFAULT_CANDIDATES;
 
@@ -242,13 +246,22 @@ fn embed(
     sets: &[&ClassSet],
 ) -> anyhow::Result<Vec<ClassEmbeddings>> {
     let mut tower = TextTower::load_on(bundle, runtime, 1)?;
-    for check in Golden::open(bundle)?.check_texts(&mut tower, 1)? {
+    let golden = Golden::open(bundle)?;
+    let clock = SystemClock::start();
+    for check in golden.check_texts(&mut tower, 1)? {
         check.ensure()?;
     }
+    let time_of_one = clock.monotonic();
     let all = sets.iter().flat_map(|set| (0..set.classes().len()).flat_map(|it| set.prompts(it)));
     let n_texts = all.collect::<HashSet<String>>().len();
     if MANY_TEXTS < n_texts {
-        tracing::info!(texts = n_texts, "Labels are embedded, once; this may take minutes.");
+        let about = time_of_one.saturating_mul(u32::try_from(n_texts).unwrap_or(u32::MAX));
+        tracing::info!(
+            target: TEXTS_LOG,
+            texts = n_texts,
+            "Labels and the words of the background bank are embedded, once; this may take {}.",
+            HumanDuration(about)
+        );
     }
     let bar = index::bar("texts", n_texts);
     let mut known: HashMap<String, Embedding> = HashMap::new();
@@ -276,8 +289,12 @@ fn embed(
         }
         anyhow::Ok(ClassEmbeddings::new(classes)?)
     };
-    let compiled = sets.iter().map(|set| compile_set(set)).collect();
+    let compiled = sets.iter().map(|set| compile_set(set)).collect::<anyhow::Result<_>>();
     bar.finish_and_clear();
+    if MANY_TEXTS < n_texts && compiled.is_ok() {
+        let took = HumanDuration(clock.monotonic());
+        tracing::info!(target: TEXTS_LOG, texts = n_texts, "They are embedded; it took {took}.");
+    }
     compiled
 }
 

@@ -20,6 +20,7 @@ mod index;
 mod labels;
 mod memory;
 mod models;
+mod names;
 mod node;
 mod output;
 mod packs;
@@ -98,7 +99,6 @@ fn run(verb: &Verb) -> Result<(), Failure> {
         Verb::Models(ModelsVerb::Verify(args)) => models::verify(args),
         Verb::Models(ModelsVerb::Get(args)) => get::run(args),
         Verb::Models(ModelsVerb::Import(args)) => import::run(args),
-
         Verb::Models(ModelsVerb::Bench(args)) => bench::run(args),
         Verb::Labels(LabelsVerb::Tune(args)) => labels::tune(args),
         Verb::Labels(LabelsVerb::Show(args)) => labels::show(args),
@@ -111,13 +111,15 @@ fn run(verb: &Verb) -> Result<(), Failure> {
 fn start_logging(verb: &Verb) -> Result<(), Failure> {
     const VARIABLE: &str = "LOOKOUT_LOG";
     let default = match verb {
-        Verb::Run(_) | Verb::Demo(_) => "info",
-        _ => "warn",
+        Verb::Run(_) | Verb::Demo(_) => "info".to_owned(),
+        // Of what takes long before their own progress is told.
+        Verb::Replay(_) | Verb::Calibrate(_) => format!("warn,{}=info", engine::TEXTS_LOG),
+        _ => "warn".to_owned(),
     };
     #[expect(clippy::disallowed_methods, reason = "logging starts before any configuration")]
     let level = match std::env::var(VARIABLE) {
         Ok(level) => level,
-        Err(std::env::VarError::NotPresent) => default.to_owned(),
+        Err(std::env::VarError::NotPresent) => default,
         Err(error) => return Err(Failure::Config(vec![format!("{VARIABLE}: {error}")])),
     };
     let filter = EnvFilter::try_new(&level).map_err(|error| {

@@ -17,6 +17,7 @@ use lookout_index::Index;
 use lookout_pipeline::{CameraCounters, GateRules, Track, TrackSettings};
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
+use lookout_store::StoreError;
 
 use crate::calibration::{Found, Uncalibrated};
 use crate::cli::ConfigArgs;
@@ -117,20 +118,19 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
     for note in plan.uncalibrated.notes() {
         output::complain(&note);
     }
-    let n_cameras = plan.cameras.len();
     output::line(format!(
-        "{}: good; {n_cameras} camera{}, model {} ({}, run by {}), {}, {} lessons, broker {} port {}, topics {}/{}/#; \
+        "{}: good; {}, model {} ({}, run by {}), {}, {}, broker {} port {}, topics {}/{}/#; \
          cameras and broker were not tried",
         args.config.display(),
-        if n_cameras == 1 { "" } else { "s" },
+        output::count(plan.cameras.len(), "camera"),
         plan.config.model.display(),
         plan.engine.bundle.space(),
         plan.engine.tower.describe(),
         match &plan.engine.index {
-            Some(index) => format!("{} captions", index.info().n_entries),
+            Some(index) => output::count(index.info().n_entries, "caption"),
             None => "no caption index".to_owned(),
         },
-        plan.engine.lessons.as_ref().map_or(0, |it| it.lessons().len()),
+        output::count(plan.engine.lessons.as_ref().map_or(0, |it| it.lessons().len()), "lesson"),
         plan.mqtt.host,
         plan.mqtt.port,
         plan.mqtt.base_topic,
@@ -390,7 +390,13 @@ fn calibrations(
 ) -> Found {
     let Some(path) = &config.calibration else { return Found::None };
     Found::open(path, bundle.space(), uncalibrated).unwrap_or_else(|error| {
-        let rule = format!("cannot be used: {error:#}");
+        let next = match error.downcast_ref() {
+            Some(StoreError::Damaged { .. } | StoreError::Other { .. }) => {
+                "; move it away and run `lookout calibrate --config FILE` again"
+            }
+            _ => "",
+        };
+        let rule = format!("cannot be used: {error:#}{next}");
         faults.push(config.fault("calibration", rule, None));
         Found::None
     })
