@@ -164,13 +164,13 @@ proptest! {
         });
     }
 
-    /// Repeating what was seen changes nothing that is shown, and a change that comes afterwards waits for its
-    /// dwell from a frame that was evaluated.
+    /// Repeating what was seen changes nothing that is shown. No frame is repeated while a change waits, and
+    /// one that comes later waits for its dwell from a frame that was evaluated.
     #[test]
     fn events_come_of_evaluated_frames_alone(rules in rules(), inputs in inputs()) {
         let mut it = decider(rules);
         let mut now = Duration::ZERO;
-        let (mut is_repeated, mut evaluated_since) = (false, None);
+        let (mut is_waiting, mut is_repeated, mut evaluated_since) = (false, false, None);
         for (elapsed_ms, input) in inputs {
             now += Duration::from_millis(elapsed_ms);
             it.tick(now);
@@ -179,15 +179,16 @@ proptest! {
                     if is_repeated {
                         evaluated_since = evaluated_since.or(Some(now));
                     }
-                    if let (_, Some(_)) = it.observe(now, frame.seen())
-                        && let Some(since) = evaluated_since
-                    {
+                    let (snapshot, change) = it.observe(now, frame.seen());
+                    is_waiting = matches!(snapshot.reason, Some(Reason::Dwell | Reason::Cooldown));
+                    if let (Some(_), Some(since)) = (change, evaluated_since) {
                         prop_assert!(rules.dwell <= now - since);
                     }
                 }
                 Input::Gated => {
                     let shown = it.state();
                     if let Some((snapshot, change)) = it.gated(now) {
+                        prop_assert!(!is_waiting);
                         prop_assert_eq!((snapshot.state, change), (shown, None));
                         (is_repeated, evaluated_since) = (true, None);
                     }
