@@ -131,7 +131,7 @@ fn too_little_and_labels_in_the_picture_are_told() {
         .unwrap();
     }
     calibrate(&site, &[])
-        .failed(1, &["camera yard is not calibrated", "at least 100 frames, got 30"]);
+        .failed(1, &["camera yard is not calibrated", "at least 100 frames, got 30", "--for 30m"]);
     assert!(!site.folder.path().join("cal").exists());
     for n in 30..120 {
         fs::rename(
@@ -184,7 +184,7 @@ fn a_recording_with_bad_parts_is_calibrated_and_words_that_are_no_class_are_refu
     // Negatives are the scene as it is.
     table(["", "an_empty_street", "none"]);
     let ran = calibrate(&site, &[]);
-    ran.failed(1, &["gone.bmp", "1 frames could not be used"]);
+    ran.failed(1, &["gone.bmp", "1 frame could not be used"]);
     assert!(ran.stdout.contains("camera yard: 140 frames"), "{}", ran.stdout);
     let all = Calibrations::read(&site.folder.path().join("cal")).unwrap();
     assert_eq!(all.cameras.values().next().unwrap().n_frames, 140);
@@ -224,7 +224,8 @@ fn a_file_that_does_not_fit_is_told() {
     assert_eq!(off.code, Some(0), "{}", off.stderr);
     fs::write(&path, "lookout calibration 1\n{}").unwrap();
     for it in ["check", "run"] {
-        verb(&site, it, &[]).failed(78, &["`calibration` cannot be used", "is damaged"]);
+        verb(&site, it, &[])
+            .failed(78, &["`calibration` cannot be used", "is damaged", "move it away and run"]);
     }
     calibrate(&site, &[]).failed(1, &["move that away"]);
 }

@@ -94,7 +94,7 @@ fn a_faulty_file_of_lessons_is_a_fault_of_the_configuration() {
     let check = || run(&["check", "--config", config.as_str()]);
     assert!(done(check()).stdout.contains(" 0 lessons,"));
     done(teach(&site, &["--caption", "a cat", &picture(BEAR)]));
-    assert!(done(check()).stdout.contains(" 1 lessons,"));
+    assert!(done(check()).stdout.contains(" 1 lesson,"));
     let lessons = site.folder.path().join("lessons");
     let mut bytes = fs::read(&lessons).unwrap();
     done(teach(&site, &["--caption", "a cat", &picture(OTHER)]));

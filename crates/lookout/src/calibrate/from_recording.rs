@@ -69,17 +69,19 @@ pub(super) fn collect(
     }
     meter.finish();
     if 0 < n_dropped {
+        let (n, come) =
+            (output::count(n_dropped, "frame"), if n_dropped == 1 { "comes" } else { "come" });
+        let camera = &subject.camera;
         output::complain(&format!(
-            "left out because they come faster than max_fps of camera {}, as the daemon does: {}",
-            subject.camera,
-            output::count(n_dropped, "frame")
+            "{n} {come} faster than max_fps of camera {camera}: left out, as the daemon does"
         ));
     }
     if 0 < n_label {
-        output::complain(&format!(
-            "left out because a label is in them: {}",
-            output::count(n_label, "frame")
-        ));
+        let (n, have) = (
+            output::count(n_label, "frame"),
+            if n_label == 1 { "has a label in it" } else { "have a label in them" },
+        );
+        output::complain(&format!("{n} {have}: left out"));
     }
     if 0 < bad.n {
         output::complain(&format!("{} could not be used", output::count(bad.n, "frame")));
