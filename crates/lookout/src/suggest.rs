@@ -9,7 +9,7 @@ use lookout_core::{ClassEmbeddings, Embedding, Retrieved, Selection, choose, sug
 use lookout_index::Index;
 use serde::Serialize;
 
-use crate::cli::{ConfigArgs, SuggestArgs};
+use crate::cli::SuggestArgs;
 use crate::engine::{self, Engine};
 use crate::failure::Failure;
 use crate::packs::Packs;
@@ -53,23 +53,21 @@ struct Suggestion {
 }
 
 pub(crate) fn run(args: &SuggestArgs) -> Result<(), Failure> {
-    let (model, index) = match &args.config {
-        Some(file) => {
-            let args = ConfigArgs { config: file.clone(), set: args.set.clone(), device: None };
-            let config = plan::load(&args)?;
-            let none = || {
-                anyhow!("{}: names no caption index, which words are taken from", file.display())
-            };
+    let (model, index) = match args.source.config() {
+        Some(named) => {
+            let config = plan::load(&named)?;
+            let file = named.config.display();
+            let none = || anyhow!("{file}: names no caption index, which words are taken from");
             (config.model, config.index.ok_or_else(none)?)
         }
         None => {
-            let model = assets::model_dir(args.model.model.as_deref())?;
-            let index = engine::index_path(args.index.as_deref(), &model)?;
+            let model = assets::model_dir(args.source.model.model.as_deref())?;
+            let index = engine::index_path(args.source.index.as_deref(), &model)?;
             (model, index)
         }
     };
     let pictures = pictures(&args.pictures)?;
-    let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
+    let runtime = engine::open(args.source.device.device).map_err(anyhow::Error::from)?;
     let mut engine =
         Engine::load(&runtime, &model, Some(&index), None, None).map_err(anyhow::Error::from)?;
     memory::steady();

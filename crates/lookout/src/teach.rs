@@ -9,7 +9,7 @@ use lookout_encoder::{Bundle, Golden, ImageTower, TextTower};
 use lookout_index::{Lesson, MAX_KEYS, TaughtWriter};
 use serde::Serialize;
 
-use crate::cli::{ConfigArgs, TeachArgs};
+use crate::cli::TeachArgs;
 use crate::clock::SystemClock;
 use crate::failure::Failure;
 use crate::packs::Packs;
@@ -90,16 +90,15 @@ pub(crate) fn run(args: &TeachArgs) -> Result<(), Failure> {
 }
 
 fn target(args: &TeachArgs) -> Result<Target, Failure> {
-    let (model, index, named, labels) = match &args.config {
-        Some(file) => {
-            let args = ConfigArgs { config: file.clone(), set: Vec::new(), device: None };
-            let Config { model, index, taught, cameras, .. } = plan::load(&args)?;
+    let (model, index, named, labels) = match args.source.config() {
+        Some(named) => {
+            let Config { model, index, taught, cameras, .. } = plan::load(&named)?;
             let labels = cameras.into_iter().map(|it| (it.id.to_string(), it.labels)).collect();
             (model, index, taught, labels)
         }
         None => {
-            let model = assets::model_dir(args.model.model.as_deref())?;
-            let index = match (&args.index, &args.taught) {
+            let model = assets::model_dir(args.source.model.model.as_deref())?;
+            let index = match (&args.source.index, &args.taught) {
                 (None, Some(_)) => None,
                 (index, _) => Some(engine::index_path(index.as_deref(), &model)?),
             };
@@ -143,7 +142,7 @@ fn teach(args: &TeachArgs, target: &Target, caption: &str) -> anyhow::Result<()>
     if let Err(fault) = lookout_index::check_caption(caption) {
         bail!("--caption {caption:?} {fault}");
     }
-    let runtime = engine::open(args.device.device)?;
+    let runtime = engine::open(args.source.device.device)?;
     let keys = embed_views(target, &runtime, &args.pictures)?;
     let embedding = embed_caption(target, &runtime, caption)?;
     let meant = meanings(target, &runtime, &embedding)?;
