@@ -6,13 +6,14 @@
 
 mod figures;
 mod page;
+mod section;
 mod strip;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod words;
 
 pub use figures::{Figures, Judged, Shares, TrueChange};
-pub use page::{
-    Counts, DecidedBy, Page, RunPage, Seen, Side, reason_words, state_words, truth_words, words,
-};
+pub use page::{Counts, DecidedBy, Page, RunPage, Seen, Side};
 pub use timeline::{Event, Spell, Timeline, Truth};
+pub use words::{reason_words, state_words, truth_words, words};

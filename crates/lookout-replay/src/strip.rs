@@ -5,7 +5,7 @@ use std::time::Duration;
 use lookout_core::{ClassSet, State};
 use maud::{Markup, html};
 
-use crate::page::{clean, clock, state_words, truth_words};
+use crate::words::{clean, clock, state_words, truth_words};
 use crate::{Judged, Timeline, Truth};
 
 /// Steps that a strip is drawn in; what is shorter than one is not seen.

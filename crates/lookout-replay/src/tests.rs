@@ -150,7 +150,7 @@ fn times_are_rounded_as_text_is_and_one_frame_is_no_plural() {
         (36_061_250, "10:01:01.2"),
     ] {
         let at = Duration::from_millis(ms);
-        assert_eq!(crate::page::clock(at), clock);
+        assert_eq!(crate::words::clock(at), clock);
         let seconds: f64 = format!("{:.1}", at.as_secs_f64()).parse().unwrap();
         let parts: Vec<f64> = clock.split(':').map(|it| it.parse().unwrap()).collect();
         assert!((parts[0] * 3600.0 + parts[1] * 60.0 + parts[2] - seconds).abs() < 1e-9);
