@@ -116,7 +116,7 @@ pub(crate) fn check(args: &ConfigArgs) -> Result<(), Failure> {
         )]));
     }
     for note in plan.uncalibrated.notes() {
-        output::complain(&note);
+        output::complain(note);
     }
     output::line(format!(
         "{}: good; {}, model {} ({}, run by {}), {}, {}, broker {} port {}, topics {}/{}/#; \

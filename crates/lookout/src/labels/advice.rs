@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn no_two_classes_get_one_word() {
         let captions = ["a car"; 9];
-        let all = |it: &Advice| [&[it.name.clone()], &it.aliases[..]].concat();
+        let all = |it: &Advice| [std::slice::from_ref(&it.name), &it.aliases[..]].concat();
         for (classes, expected, owner) in [
             // Another's name, whichever comes first, and its plural.
             (&[&["auto", "car"][..], &["car"]], &[&["auto"][..], &["car"]], "c1"),
