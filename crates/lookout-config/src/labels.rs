@@ -1,5 +1,5 @@
 //! What a camera may be said to show: a label set from a file, from the configuration's own
-//! words or from the command line.
+//! words, from the command line or from labelled pictures.
 
 use std::path::Path;
 
@@ -37,17 +37,34 @@ impl LabelSet {
 
     /// The set of a `--label TEXT` and `--negative TEXT` command line; the ids are slugs.
     pub fn from_words(labels: &[String], negatives: &[String]) -> Result<Self, ConfigError> {
+        Self::slugged(labels, negatives, Keys::FLAGS, &Origin::CommandLine)
+    }
+
+    /// The set of the labels that a file or a folder of pictures has; the ids are slugs. Faults name it and
+    /// the label.
+    pub fn from_pictures(labels: &[String], source: &Path) -> Result<Self, ConfigError> {
+        let origin = Origin::File { path: source.to_owned(), line: None };
+        Self::slugged(labels, &[], Keys::PICTURES, &origin)
+    }
+
+    fn slugged(
+        labels: &[String],
+        negatives: &[String],
+        keys: Keys<'_>,
+        origin: &Origin,
+    ) -> Result<Self, ConfigError> {
         let keyed = |key: &str, words: &[String]| -> Vec<Keyed<String>> {
             words.iter().map(|it| Keyed { key: key.to_owned(), it: it.clone() }).collect()
         };
         let mut faults: Vec<Fault> = Vec::new();
         let mut report = |key: &str, rule: String, got: Option<String>| {
-            faults.push(Fault { key: key.to_owned(), origin: Origin::CommandLine, rule, got });
+            faults.push(Fault { key: key.to_owned(), origin: origin.clone(), rule, got });
         };
-        let mut classes = words(&keyed("--label", labels), ClassKind::Label, &mut report);
-        classes.extend(words(&keyed("--negative", negatives), ClassKind::Negative, &mut report));
+        let mut classes = words(&keyed(keys.labels, labels), ClassKind::Label, &mut report);
+        let negative_words = keyed(keys.negatives, negatives);
+        classes.extend(words(&negative_words, ClassKind::Negative, &mut report));
         if classes.len() == labels.len() + negatives.len() {
-            for (key, rule) in broken_rules(&classes, None, Keys::FLAGS) {
+            for (key, rule) in broken_rules(&classes, None, keys) {
                 report(&key, rule, None);
             }
         }
@@ -98,6 +115,7 @@ struct Keys<'a> {
 impl Keys<'static> {
     const FILE: Self = Self { labels: "label", negatives: "negative", templates: "templates" };
     const FLAGS: Self = Self { labels: "--label", negatives: "--negative", templates: "templates" };
+    const PICTURES: Self = Self { labels: "label", negatives: "label", templates: "templates" };
 }
 
 /// The words of the configuration's top level or of one camera.

@@ -14,5 +14,5 @@ mod paired;
 mod split;
 
 pub use figures::{CALIBRATION_BINS, auroc, calibration_error, rank, share};
-pub use paired::{Paired, RESAMPLES, Verdict};
+pub use paired::{FEWEST, Paired, RESAMPLES, Verdict};
 pub use split::Half;

@@ -6,9 +6,13 @@ use crate::draws::Draws;
 pub const RESAMPLES: usize = 10_000;
 /// Resamples beyond each end of the interval: 2.5 %.
 const BEYOND: usize = RESAMPLES / 40;
+/// Fewest answers that must differ for one way to be called better. Of m that differ, all in favor of one
+/// way, the exact sign test (McNemar, Note on the sampling error of the difference between correlated
+/// proportions, 1947) has p = 2 / 2^m, and that is below 5 % from 6 on.
+pub const FEWEST: usize = 6;
 
 /// The difference in accuracy of two ways to answer the same questions, with its 95 % interval. In
-/// points: a hundredth of all answers.
+/// points: a hundredth of all answers. All three lie within -100 to +100, which is what a difference can be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Paired {
     /// Questions.
@@ -34,6 +38,8 @@ pub enum Verdict {
     Worse,
     /// The interval holds 0: so few questions cannot tell.
     NotDistinguishable,
+    /// Fewer than [`FEWEST`] questions, or answers that differ, whatever the interval is.
+    TooFew,
 }
 
 impl Paired {
@@ -42,9 +48,13 @@ impl Paired {
     ///
     /// The interval is the percentile bootstrap (Efron, Tibshirani, An Introduction to the Bootstrap,
     /// 1993, chapter 13): [`RESAMPLES`] times as many questions are drawn with replacement, by `seed`,
-    /// and the ends are the differences that 2.5 % lie at or beyond. Where no question is answered right
-    /// in one way alone, resampling cannot differ, and the ends are ± 3 / n: had a share p of all
-    /// questions differed, n without one would be rarer than 5 % from p = 3 / n on (rule of three).
+    /// and the ends are the differences that 2.5 % lie at or beyond.
+    ///
+    /// Where no question is answered right in one way alone, resampling cannot differ, and the ends are
+    /// ± (1 − 0.05^(1/n)): had a share p of all questions differed, n without one would have the
+    /// probability (1 − p)^n, which is 5 % there (Clopper, Pearson, The use of confidence or fiducial
+    /// limits, 1934; 3 / n is its approximation for many). Of fewer than [`FEWEST`] questions nothing can
+    /// be told, and the ends are ± 100.
     pub fn compare(old: &[bool], new: &[bool], seed: u64) -> Option<Self> {
         if old.is_empty() || old.len() != new.len() {
             return None;
@@ -55,8 +65,12 @@ impl Paired {
         let (n, won, lost) = (changes.len(), count(1), count(-1));
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let points = |sum: i64| 100.0 * sum as f64 / n as f64;
-        let (low, high) = if won + lost == 0 {
-            (points(-3), points(3))
+        let (low, high) = if n < FEWEST {
+            (-100.0, 100.0)
+        } else if won + lost == 0 {
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+            let share = 1.0 - 0.05f64.powf(1.0 / n as f64);
+            (-100.0 * share, 100.0 * share)
         } else {
             let (low, high) = ends(&changes, seed);
             (points(low), points(high))
@@ -64,14 +78,13 @@ impl Paired {
         Some(Self { n, won, lost, points: points(changes.iter().sum()), low, high })
     }
 
-    /// Whether the interval is by the rule of three: no answer differs.
-    pub fn is_rule_of_three(&self) -> bool {
-        self.won + self.lost == 0
-    }
-
-    /// What the interval says.
+    /// What the interval says. A percentile bootstrap of few answers that differ, all in favor of one way,
+    /// leaves 0 out though chance would often make them; so these are not called better or worse.
     pub fn verdict(&self) -> Verdict {
-        if 0.0 < self.low {
+        let is_beyond = 0.0 < self.low || self.high < 0.0;
+        if self.n < FEWEST || (is_beyond && self.won + self.lost < FEWEST) {
+            Verdict::TooFew
+        } else if 0.0 < self.low {
             Verdict::Better
         } else if self.high < 0.0 {
             Verdict::Worse
@@ -126,15 +139,33 @@ mod tests {
         assert_eq!(compared(500, 10, 40, 1).verdict(), Verdict::Worse);
         assert_eq!(compared(500, 12, 10, 1).verdict(), Verdict::NotDistinguishable);
         // An end at 0 holds 0.
-        let touching = Paired { n: 1, won: 1, lost: 0, points: 100.0, low: 0.0, high: 100.0 };
+        let touching = Paired { n: 9, won: 9, lost: 0, points: 100.0, low: 0.0, high: 100.0 };
         assert_eq!(touching.verdict(), Verdict::NotDistinguishable);
     }
 
     #[test]
-    fn where_nothing_differs_three_by_n_is_left() {
-        let got = compared(120, 0, 0, 1);
-        assert!(got.is_rule_of_three() && got.verdict() == Verdict::NotDistinguishable);
-        assert!((got.low + 2.5).abs() < 1e-12 && (got.high - 2.5).abs() < 1e-12, "{got:?}");
+    fn few_answers_tell_nothing() {
+        for (n, won, lost) in [(1, 1, 0), (2, 0, 0), (2, 1, 0), (5, 5, 0), (5, 0, 5)] {
+            let got = compared(n, won, lost, 1);
+            assert_eq!((got.low, got.high, got.verdict()), (-100.0, 100.0, Verdict::TooFew));
+        }
+        // The interval leaves 0 out, and p of the sign test is 2 / 2^5 = 6.25 %, with one more half of it.
+        let five = compared(500, 5, 0, 1);
+        assert!(0.0 < five.low && five.verdict() == Verdict::TooFew, "{five:?}");
+        assert_eq!(compared(500, 0, 5, 1).verdict(), Verdict::TooFew);
+        assert_eq!(compared(500, 6, 0, 1).verdict(), Verdict::Better);
+        assert_eq!(compared(6, 0, 6, 1).verdict(), Verdict::Worse);
+        assert_eq!(compared(500, 1, 1, 1).verdict(), Verdict::NotDistinguishable);
+    }
+
+    #[test]
+    fn where_nothing_differs_the_exact_bound_is_left() {
+        // 100 * (1 - 0.05 ** (1 / n)) by Python.
+        for (n, bound) in [(6, 39.303_777), (23, 12.212_339), (120, 2.465_540), (500, 0.597_355)] {
+            let got = compared(n, 0, 0, 1);
+            assert_eq!(got.verdict(), Verdict::NotDistinguishable);
+            assert!((got.low + bound).abs() < 1e-6 && (got.high - bound).abs() < 1e-6, "{got:?}");
+        }
         assert_eq!(Paired::compare(&[], &[], 1), None);
         assert_eq!(Paired::compare(&[true], &[], 1), None);
     }
@@ -152,7 +183,8 @@ mod tests {
             prop_assert_eq!((a.won, a.lost, a.points), (b.lost, b.won, -b.points));
             // The same draws, so the same sums with the other sign.
             prop_assert_eq!((a.low, a.high), (-b.high, -b.low));
-            prop_assert!(a.low <= a.points && a.points <= a.high);
+            prop_assert!(-100.0 <= a.low && a.low <= a.points);
+            prop_assert!(a.points <= a.high && a.high <= 100.0);
             prop_assert_eq!(a, Paired::compare(&old, &new, seed).unwrap());
         }
     }

@@ -2,13 +2,13 @@
 //! of each picture. With one, retrieval and fusion are measured on a model whose weights are not at hand.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use lookout_core::{Embedding, LogitBias, LogitScale, Scales};
 use serde::Deserialize;
 
 use crate::SourceError;
-use crate::files::read_small;
+use crate::files::read_text;
 use crate::npy::Npy;
 use crate::table::{Table, parts};
 
@@ -114,7 +114,7 @@ fn fault(folder: &Path, file: &str, line: Option<usize>, problem: String) -> Sou
 
 fn about(folder: &Path) -> Result<(String, Scales), SourceError> {
     let wrong = |problem: String| fault(folder, SET, None, problem);
-    let text = text(&folder.join(SET), MAX_SET_BYTES)?;
+    let text = read_text(&folder.join(SET), MAX_SET_BYTES)?;
     let about: About = serde_json::from_str(&text).map_err(|it| wrong(it.to_string()))?;
     let scale = |key: &str, value: f64| {
         LogitScale::from_linear(value).ok_or_else(|| {
@@ -129,22 +129,6 @@ fn about(folder: &Path) -> Result<(String, Scales), SourceError> {
     });
     let scales = Scales { image, caption: caption.unwrap_or(image), bias: bias.transpose()? };
     Ok((about.space, scales))
-}
-
-fn text(path: &Path, limit: usize) -> Result<String, SourceError> {
-    let path = || PathBuf::from(path);
-    let bytes = read_small(&path(), limit)
-        .map_err(|source| SourceError::Read { path: path(), source })?
-        .ok_or_else(|| SourceError::Set {
-            path: path(),
-            line: None,
-            problem: format!("the file must have at most {limit} bytes"),
-        })?;
-    String::from_utf8(bytes).map_err(|_| SourceError::Set {
-        path: path(),
-        line: None,
-        problem: "the file must be UTF-8".to_owned(),
-    })
 }
 
 /// The rows of a table, and their dimension: `expected` where that is given.
@@ -177,7 +161,7 @@ fn named(
     dimension: usize,
 ) -> Result<(Vec<String>, Vec<Embedding>), SourceError> {
     let (rows, _) = table(folder, file, Some(dimension))?;
-    let lines = text(&folder.join(texts), MAX_TEXT_BYTES)?;
+    let lines = read_text(&folder.join(texts), MAX_TEXT_BYTES)?;
     let lines: Vec<String> = lines.lines().map(str::to_owned).collect();
     if lines.len() != rows.len() {
         let problem = format!("{file} has {} rows, and here are {} lines", rows.len(), lines.len());
@@ -195,6 +179,7 @@ fn truth(
     let table = Table::read(&folder.join(TRUTH), &["row", "classes", "own_captions"], &[])?;
     let mut truth: Vec<Option<ImageTruth>> = vec![None; n_images];
     for line in table.lines() {
+        let line = line?;
         let wrong = |problem: String| fault(folder, TRUTH, Some(line.number), problem);
         let at_most = |what: &str, n: usize, got: &str| {
             let at = got.parse().ok().filter(|it| *it < n);

@@ -43,6 +43,20 @@ pub(crate) fn read_small(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>
     Ok(Some(bytes).filter(|it| it.len() <= limit))
 }
 
+/// A small file of text. Errs where it is too large or is not UTF-8, with the line that is not.
+pub(crate) fn read_text(path: &Path, limit: usize) -> Result<String, SourceError> {
+    let wrong = |line, problem| SourceError::Set { path: path.to_path_buf(), line, problem };
+    let bytes = read_small(path, limit)
+        .map_err(|source| SourceError::Read { path: path.to_path_buf(), source })?
+        .ok_or_else(|| wrong(None, format!("the file must have at most {limit} bytes")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let (valid, rest) = error.as_bytes().split_at(error.utf8_error().valid_up_to());
+        let line = 1 + valid.iter().filter(|it| **it == b'\n').count();
+        let got = rest.first().map_or_else(String::new, |it| format!(", got the byte 0x{it:02x}"));
+        wrong(Some(line), format!("the file must be UTF-8{got}"))
+    })
+}
+
 /// The regular files in a folder, links to files among them, by name.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let unreadable = |source| SourceError::Read { path: folder.to_path_buf(), source };

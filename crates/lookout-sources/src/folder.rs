@@ -31,7 +31,7 @@ pub(crate) struct Folder {
 impl Folder {
     /// Lists `folder` and the folders in it.
     pub(crate) fn open(folder: &Path) -> Result<Self, SourceError> {
-        let pictures = pictures(folder)?;
+        let pictures = pictures(folder)?.pictures;
         let (rows, n_rows) = (VecDeque::new(), 0);
         Ok(Self { folder: folder.to_path_buf(), pictures, next: 0, rows, n_rows })
     }
@@ -110,30 +110,41 @@ impl Reader for Folder {
     }
 }
 
-/// The pictures in `folder` and the folders in it, relative to it, by the bytes of their paths; at least
-/// one. Hidden files, and links to folders, are passed over.
-pub(crate) fn pictures(folder: &Path) -> Result<Vec<PathBuf>, SourceError> {
+/// What lies in a folder and in the folders in it, relative to it and by the bytes of the paths. Hidden
+/// files are passed over, and so are those that are not named as pictures.
+pub(crate) struct Listing {
+    /// What is named as a picture. It may be no file, or a link to nothing: who opens it will tell.
+    pub(crate) pictures: Vec<PathBuf>,
+    pub(crate) folders: Vec<PathBuf>,
+    /// Links to folders, which are not followed.
+    pub(crate) links: Vec<PathBuf>,
+}
+
+/// Lists `folder`; there is at least one picture.
+pub(crate) fn pictures(folder: &Path) -> Result<Listing, SourceError> {
     if !fs::metadata(folder)
         .map_err(|source| SourceError::Read { path: folder.to_path_buf(), source })?
         .is_dir()
     {
         return Err(SourceError::WrongKind { path: folder.to_path_buf(), expected: "folder" });
     }
-    let mut pictures = Vec::new();
-    list(folder, Path::new(""), 0, &mut pictures)?;
-    if pictures.is_empty() {
+    let mut listing = Listing { pictures: Vec::new(), folders: Vec::new(), links: Vec::new() };
+    list(folder, Path::new(""), 0, &mut listing)?;
+    if listing.pictures.is_empty() {
         let expected = "picture; names must end in .bmp, .gif, .jpeg, .jpg, .png or .webp";
         return Err(SourceError::Nothing { path: folder.to_path_buf(), expected });
     }
-    pictures.sort_by(|a, b| bytes(a).cmp(bytes(b)));
-    Ok(pictures)
+    for paths in [&mut listing.pictures, &mut listing.folders, &mut listing.links] {
+        paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
+    }
+    Ok(listing)
 }
 
 fn list(
     folder: &Path,
     below: &Path,
     depth: usize,
-    pictures: &mut Vec<PathBuf>,
+    listing: &mut Listing,
 ) -> Result<(), SourceError> {
     let path = folder.join(below);
     if depth > MAX_DEPTH {
@@ -146,18 +157,23 @@ fn list(
         if entry.file_name().as_encoded_bytes().starts_with(b".") {
             continue;
         }
-        if entry.file_type().map_err(unreadable)?.is_dir() {
-            list(folder, &name, depth + 1, pictures)?;
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() {
+            list(folder, &name, depth + 1, listing)?;
+            listing.folders.push(name);
+            continue;
+        }
+        if kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|it| it.is_dir()) {
+            listing.links.push(name);
             continue;
         }
         let ending = name.extension().unwrap_or_default().to_string_lossy();
-        // Followed through links; a file that has gone meanwhile is none.
-        if is_picture_ending(&ending) && fs::metadata(entry.path()).is_ok_and(|it| it.is_file()) {
-            if pictures.len() == MAX_PICTURES {
+        if is_picture_ending(&ending) {
+            if listing.pictures.len() == MAX_PICTURES {
                 let path = folder.to_path_buf();
                 return Err(SourceError::TooMany { path, limit: MAX_PICTURES, what: "pictures" });
             }
-            pictures.push(name);
+            listing.pictures.push(name);
         }
     }
     Ok(())
@@ -168,7 +184,7 @@ fn bytes(path: &Path) -> &[u8] {
 }
 
 /// A path in a message: control characters are escaped.
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     let text = path.to_string_lossy();
     match plain_name(path.as_os_str()) {
         Some(plain) => plain.to_owned(),

@@ -1,12 +1,12 @@
 //! Pictures to evaluate with: where each lies, and what it shows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::SourceError;
 use crate::files::plain_name;
-use crate::folder::pictures;
+use crate::folder::{pictures, shown};
 use crate::table::{Table, parts};
 
 /// A picture, and what it shows.
@@ -27,12 +27,12 @@ impl LabelledPicture {
     /// Reads a source of pictures: a folder, with the folders in it, or a table.
     ///
     /// A folder's pictures come by name. What one shows is the name of the first folder below, where
-    /// there is one. A table `.tsv` has a column headed `file`, relative to the table's folder or to the
+    /// there is one; each of these must hold a picture. A table `.tsv` has a column headed `file`, relative to the table's folder or to the
     /// folder `pictures` in that, and may
     /// have `label` (one), `labels` (joined by `|`) and `captions` (joined by ` || `); there is no quoting.
     ///
-    /// Errs where there is no picture, a name cannot be shown, or a file stands twice. Pictures are not
-    /// opened.
+    /// Errs where there is no picture, a name cannot be shown, a folder is a link, or a file stands twice.
+    /// Pictures are not opened, and may be missing or no files.
     pub fn read_all(source: &Path) -> Result<Vec<Self>, SourceError> {
         let unreadable = |error| SourceError::Read { path: source.to_path_buf(), source: error };
         if fs::metadata(source).map_err(unreadable)?.is_dir() {
@@ -53,7 +53,30 @@ fn of_folder(folder: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
         let (labels, captions) = (label.into_iter().collect(), Vec::new());
         Ok(LabelledPicture { name: name.to_owned(), path, labels, captions })
     };
-    pictures(folder)?.into_iter().map(named).collect()
+    let listing = pictures(folder)?;
+    let first = |it: &PathBuf| it.components().next().map(|it| PathBuf::from(it.as_os_str()));
+    let with_pictures: HashSet<PathBuf> = listing.pictures.iter().filter_map(first).collect();
+    let is_empty = |it: &&PathBuf| it.components().count() == 1 && !with_pictures.contains(*it);
+    // Passed over without a word, either would leave a class out.
+    let links = "links to folders are not followed; put the folders there";
+    refuse(folder, links, &listing.links)?;
+    let empty = "a folder without pictures would leave its class out; put one in, or remove it";
+    refuse(folder, empty, listing.folders.iter().filter(is_empty))?;
+    listing.pictures.into_iter().map(named).collect()
+}
+
+/// Errs where there are `paths`, which break a rule.
+fn refuse<'a>(
+    folder: &Path,
+    rule: &str,
+    paths: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<(), SourceError> {
+    let paths: Vec<String> = paths.into_iter().map(|it| shown(it)).collect();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let problem = format!("{rule}: {}", paths.join(", "));
+    Err(SourceError::Set { path: folder.to_path_buf(), line: None, problem })
 }
 
 fn of_table(path: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
@@ -62,6 +85,7 @@ fn of_table(path: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
     let mut seen: HashMap<String, usize> = HashMap::new();
     let mut pictures = Vec::new();
     for line in table.lines() {
+        let line = line?;
         let wrong = |problem: String| SourceError::Set {
             path: path.to_path_buf(),
             line: Some(line.number),

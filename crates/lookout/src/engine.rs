@@ -201,7 +201,7 @@ pub(crate) fn index_path(named: Option<&Path>, model: &Path) -> anyhow::Result<P
         bail!(
             "{} does not exist; name an index with --index (one for this model is built with \
              `lookout index build --model {} CAPTIONS.tsv --output NAME.lidx`), or let the image \
-             decide alone with `classify --image-only`",
+             decide alone (`classify` and `eval` have --image-only)",
             path.display(),
             model.display()
         );

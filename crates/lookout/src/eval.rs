@@ -2,6 +2,7 @@
 
 mod args;
 mod embedded;
+mod halves;
 mod pictures;
 mod report;
 mod stream;

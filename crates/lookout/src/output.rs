@@ -41,7 +41,11 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// A count with its noun, in the plural where it is not one.
 pub(crate) fn count<N: Display + PartialEq + From<u8>>(n: N, one: &str) -> String {
-    let plural = if n == N::from(1) { "" } else { "s" };
+    let plural = match (n == N::from(1), one.ends_with('s')) {
+        (true, _) => "",
+        (false, true) => "es",
+        (false, false) => "s",
+    };
     format!("{n} {one}{plural}")
 }
 

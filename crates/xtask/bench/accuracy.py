@@ -5,8 +5,8 @@
 PICTURES.tsv has the columns file, source and label; files lie in the folder `pictures` beside it.
 Each source with labels is a set of its own, its classes are the labels in it. Pillow and
 onnxruntime make the float embeddings, LOOKOUT ours and those of the labels for both, so that only
-the image tower differs. Intervals: paired bootstrap, 10,000 samples, fixed seed; where no picture is
-right with one and wrong with the other, three divided by their number.
+the image tower differs. Intervals: paired bootstrap, 10,000 samples, fixed seed; where no picture of n is
+right with one and wrong with the other, 1 - 0.05^(1/n), as in `lookout eval`.
 """
 import csv
 import json
@@ -89,8 +89,9 @@ def show(name, n_classes, right, differences, random):
         means = differences[random.integers(0, n, (10_000, n))].mean(axis=1) * 100
         low, high = np.quantile(means, [0.025, 0.975])
     else:
-        # Nothing to draw from; the rule of three bounds the rate.
-        low, high = -300 / n, 300 / n
+        # Nothing to draw from; Clopper and Pearson bound the share that differs.
+        high = 100 * (1 - 0.05 ** (1 / n))
+        low = -high
     verdict = ", not distinguishable" if low <= 0 <= high else ""
     top1 = " | ".join(f"{it.mean() * 100:.1f} %" for it in right) if right else " | "
     print(f"| {name} | {n} | {n_classes} | {top1} | "

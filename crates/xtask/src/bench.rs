@@ -6,6 +6,7 @@
 
 mod contest;
 mod machine;
+mod scripts;
 mod table;
 
 use std::fs;
@@ -19,6 +20,11 @@ use serde::Deserialize;
 use contest::{Contestant, compete};
 use machine::{Machine, Setting};
 
+pub(crate) use scripts::{
+    AccuracyArgs, EvalArgs, FusionArgs, StreamArgs, TeachArgs, UnknownArgs, accuracy, eval, fusion,
+    stream, teach, unknown,
+};
+
 #[derive(Debug, Args)]
 pub(crate) struct EncoderArgs {
     /// Models to measure [default: all]
@@ -30,92 +36,6 @@ pub(crate) struct EncoderArgs {
     /// Pictures of a turn
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pictures: u32,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct AccuracyArgs {
-    /// The float image tower that the bundle was made of
-    #[arg(long, value_name = "ONNX")]
-    float: PathBuf,
-    /// Table of labelled pictures
-    #[arg(long, value_name = "TSV")]
-    pictures: PathBuf,
-    /// Folder of the bundle [default: the starter]
-    #[arg(long, value_name = "DIR")]
-    bundle: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TeachArgs {
-    /// Table of labelled pictures
-    #[arg(long, value_name = "TSV")]
-    pictures: PathBuf,
-    /// The label set [default: configs/labels/coco-80.toml]
-    #[arg(long, value_name = "TOML")]
-    labels: Option<PathBuf>,
-    /// Folder of the bundle [default: the starter]
-    #[arg(long, value_name = "DIR")]
-    bundle: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FusionArgs {
-    /// Folders of embeddings, as `lookout eval --embeddings` reads them
-    #[arg(required = true, value_name = "SET")]
-    sets: Vec<PathBuf>,
-}
-
-/// Compares ways to fuse pictures with captions.
-pub(crate) fn fusion(root: &Path, args: &FusionArgs) -> anyhow::Result<()> {
-    let places = Places::provide(root)?;
-    let mut command = Command::new(&places.python);
-    command.arg(root.join("crates/xtask/bench/fusion.py")).args(&args.sets);
-    run("the comparison", &mut command)
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StreamArgs {
-    /// Table of scenes, with the columns file and truth [default: scenes of the starter's pictures]
-    #[arg(long, value_name = "TSV")]
-    scenes: Option<PathBuf>,
-    /// Folder of the bundle [default: the starter]
-    #[arg(long, value_name = "DIR")]
-    bundle: Option<PathBuf>,
-}
-
-/// Makes a stream whose changes are known, and replays it by different rules.
-pub(crate) fn stream(root: &Path, args: &StreamArgs) -> anyhow::Result<()> {
-    let places = Places::provide(root)?;
-    let mut command = Command::new(&places.python);
-    command.arg(root.join("crates/xtask/bench/stream.py")).arg(&places.lookout);
-    command.arg(args.bundle.clone().unwrap_or_else(|| root.join("models/starter")));
-    let output = places.work.join("stream");
-    if output.exists() {
-        fs::remove_dir_all(&output).with_context(|| output.display().to_string())?;
-    }
-    command.arg(&output).args(&args.scenes);
-    run("the stream", &mut command)?;
-    println!("\nFrames and page: {}", output.display());
-    Ok(())
-}
-
-/// Teaches pictures that are labelled wrongly, one by one, and classifies others.
-pub(crate) fn teach(root: &Path, args: &TeachArgs) -> anyhow::Result<()> {
-    let places = Places::provide(root)?;
-    let or = |it: &Option<PathBuf>, default| it.clone().unwrap_or_else(|| root.join(default));
-    let mut command = Command::new(&places.python);
-    command.arg(root.join("crates/xtask/bench/teach.py")).arg(&places.lookout);
-    command.arg(or(&args.bundle, "models/starter")).arg(&args.pictures);
-    run("teaching", command.arg(or(&args.labels, "configs/labels/coco-80.toml")))
-}
-
-/// Compares the bundle's embeddings of labelled pictures with the float model's.
-pub(crate) fn accuracy(root: &Path, args: &AccuracyArgs) -> anyhow::Result<()> {
-    let places = Places::provide(root)?;
-    let mut command = Command::new(&places.python);
-    command.arg(root.join("crates/xtask/bench/accuracy.py")).arg(&places.lookout);
-    command.arg(args.bundle.clone().unwrap_or_else(|| root.join("models/starter")));
-    run("the comparison", command.arg(&args.float).arg(&args.pictures))
 }
 
 /// What is measured. All but the starter have random weights.

@@ -132,6 +132,34 @@ crates/xtask/bench/fusion.py.")]
         #[command(flatten)]
         args: bench::FusionArgs,
     },
+    /// Figures of every way to make labels, on sets of pictures and of embeddings
+    #[command(after_help = "\
+Examples:
+  cargo xtask bench eval --yes 'COCO=--labels configs/labels/coco-80.toml coco.tsv'
+  cargo xtask bench eval 'birds=birds.tsv' 'CIFAR=--embeddings cifar --unknown others'
+
+What follows the name goes to `lookout eval`: a table of pictures, with --labels where its classes are
+not its own labels, or --embeddings FOLDER. Where no --unknown is given, every second class is taken away
+and the pictures that show only such ones are the unknown.")]
+    Eval {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::EvalArgs,
+    },
+    /// How many pictures get a label that show none, and how many keep the right one that show one
+    #[command(after_help = "\
+Example:
+  cargo xtask bench unknown --yes --pictures pictures.tsv
+
+The table of pictures has the columns file and label; files lie beside it or in its folder `pictures`. Of its
+labels 2, 4, 8 and 20 are drawn, again and again.")]
+    Unknown {
+        #[command(flatten)]
+        install: Install,
+        #[command(flatten)]
+        args: bench::UnknownArgs,
+    },
     /// A stream whose changes are known, and what a camera makes of it by different rules
     #[command(after_help = "\
 Examples:
@@ -186,29 +214,7 @@ fn main() -> ExitCode {
         Verb::Fuzz { install, args } => {
             needs::provide(Need::FOR_FUZZ, install.agreed()).and_then(|()| fuzz::run(root(), &args))
         }
-        Verb::Bench { what: Bench::Accuracy { install, args } } => {
-            needs::provide(Need::FOR_BENCH, install.agreed())
-                .and_then(|()| bench::accuracy(root(), &args))
-        }
-        Verb::Bench { what: Bench::Fusion { install, args } } => {
-            needs::provide(Need::FOR_BENCH, install.agreed())
-                .and_then(|()| bench::fusion(root(), &args))
-        }
-        Verb::Bench { what: Bench::Teach { install, args } } => {
-            needs::provide(Need::FOR_BENCH, install.agreed())
-                .and_then(|()| bench::teach(root(), &args))
-        }
-        Verb::Bench { what: Bench::Stream { install, args } } => {
-            needs::provide(Need::FOR_BENCH, install.agreed())
-                .and_then(|()| bench::stream(root(), &args))
-        }
-        Verb::Bench { what: Bench::Index { install, args } } => {
-            bench_index(install.agreed(), &args)
-        }
-        Verb::Bench { what: Bench::Encoder { install, args } } => {
-            needs::provide(Need::FOR_BENCH, install.agreed())
-                .and_then(|()| bench::encoder(root(), &args))
-        }
+        Verb::Bench { what } => measure(&what),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -216,6 +222,34 @@ fn main() -> ExitCode {
             eprintln!("\nxtask: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn measure(what: &Bench) -> anyhow::Result<()> {
+    let for_bench = |install: &Install| needs::provide(Need::FOR_BENCH, install.agreed());
+    match what {
+        Bench::Accuracy { install, args } => {
+            for_bench(install).and_then(|()| bench::accuracy(root(), args))
+        }
+        Bench::Encoder { install, args } => {
+            for_bench(install).and_then(|()| bench::encoder(root(), args))
+        }
+        Bench::Eval { install, args } => {
+            for_bench(install).and_then(|()| bench::eval(root(), args))
+        }
+        Bench::Fusion { install, args } => {
+            for_bench(install).and_then(|()| bench::fusion(root(), args))
+        }
+        Bench::Stream { install, args } => {
+            for_bench(install).and_then(|()| bench::stream(root(), args))
+        }
+        Bench::Teach { install, args } => {
+            for_bench(install).and_then(|()| bench::teach(root(), args))
+        }
+        Bench::Unknown { install, args } => {
+            for_bench(install).and_then(|()| bench::unknown(root(), args))
+        }
+        Bench::Index { install, args } => bench_index(install.agreed(), args),
     }
 }
 

@@ -1,6 +1,7 @@
 //! File, environment and flags over each other, and what comes out.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::time::Duration;
 
 use expect_test::expect;
@@ -116,6 +117,35 @@ fn words_from_the_command_line() {
         ),
     ] {
         message.assert_eq(&LabelSet::from_words(&labels, &negatives).unwrap_err().to_string());
+    }
+}
+
+#[test]
+fn labels_of_pictures_are_told_with_their_source_and_no_flag() {
+    let own = |words: &[&str]| words.iter().map(|it| (*it).to_owned()).collect::<Vec<String>>();
+    let source = Path::new("pictures.tsv");
+    assert!(LabelSet::from_pictures(&own(&["a cat", "a dog"]), source).is_ok());
+    for (labels, message) in [
+        (
+            own(&["a cat", "猫"]),
+            expect![[
+                r#"pictures.tsv: `label` must hold a letter a-z or a digit to make an id of; a name without them needs an `id` of its own in a label set file, got "猫""#
+            ]],
+        ),
+        (
+            own(&["a cat", "A cat!"]),
+            expect![[
+                r#"pictures.tsv: `label` breaks a rule: id `a_cat` is used by both "a cat" and "A cat!"; give one of them an id of its own"#
+            ]],
+        ),
+        (
+            own(&["a cat"]),
+            expect![[
+                r#"pictures.tsv: `label` breaks a rule: needs at least 2 classes (labels and negatives together), got 1; add a negative such as "an empty scene""#
+            ]],
+        ),
+    ] {
+        message.assert_eq(&LabelSet::from_pictures(&labels, source).unwrap_err().to_string());
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an evaluation is made on: read, refused, and damaged at every byte.
 
 use std::fs;
+use std::os::unix::{fs::symlink, net::UnixListener};
 use std::path::Path;
 
 use half::f16;
@@ -37,7 +38,7 @@ fn set() -> TempDir {
         ("captions.txt", b"a phone\r\n\r\n".to_vec()),
         (
             "truth.tsv",
-            b"\xef\xbb\xbfrow\tclasses\town_captions\n0\tcat|cell phone\t1|0\n\n2\n1\t\t\n"
+            b"\xef\xbb\xbfrow\tclasses\town_captions\n0\tcat|cell phone\t1|0\n\n2\t\t\n1\t\t\n"
                 .to_vec(),
         ),
     ];
@@ -93,7 +94,21 @@ fn what_does_not_fit_is_told_with_file_and_row() {
         ),
         ("classes.txt", b"cat\n \n".to_vec(), "classes.txt, line 2: a class must have a name"),
         ("classes.txt", b"a|b\ncat\n".to_vec(), "classes.txt, line 1: a class must have a name"),
-        ("classes.txt", b"\xff\ncat\n".to_vec(), "classes.txt: the file must be UTF-8"),
+        (
+            "classes.txt",
+            b"cat\na \xff\n".to_vec(),
+            "classes.txt, line 2: the file must be UTF-8, got the byte 0xff",
+        ),
+        (
+            "truth.tsv",
+            b"row\tclasses\town_captions\n0\tcat\t\n1\t\xe4\t\n".to_vec(),
+            "truth.tsv, line 3: the file must be UTF-8, got the byte 0xe4",
+        ),
+        (
+            "truth.tsv",
+            b"row\tclasses\town_captions\n0\tcat\n".to_vec(),
+            "truth.tsv, line 2: a line must have 3 cells, as the headings, got 2",
+        ),
         (
             "truth.tsv",
             b"row\tclasses\n".to_vec(),
@@ -181,6 +196,26 @@ fn pictures_are_labelled_by_their_folders() {
         "more/deep/d.jpg more/deep/d.jpg [\"more\"] []",
     ];
     assert_eq!(lines, expected);
+    let at = |name: &str| folder.path().join(name);
+    symlink("nothing", at("more/gone.jpg")).unwrap();
+    let _socket = UnixListener::bind(at("more/socket.png")).unwrap();
+    fs::create_dir_all(at("more/old")).unwrap();
+    let all = LabelledPicture::read_all(folder.path()).unwrap();
+    let names: Vec<&str> = all[4..].iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names, ["more/c.webp", "more/deep/d.jpg", "more/gone.jpg", "more/socket.png"]);
+    for (folders, links, expected) in [
+        (
+            vec!["cat", "dog/old"],
+            vec![],
+            "would leave its class out; put one in, or remove it: cat, dog",
+        ),
+        (vec!["cat"], vec!["pets", "more/others"], "put the folders there: more/others, pets"),
+    ] {
+        folders.iter().for_each(|it| fs::create_dir_all(at(it)).unwrap());
+        links.iter().for_each(|it| symlink("/", at(it)).unwrap());
+        let error = LabelledPicture::read_all(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with(expected), "no {expected:?} in {error}");
+    }
     let empty = tempfile::tempdir().unwrap();
     let error = LabelledPicture::read_all(empty.path()).unwrap_err();
     assert!(matches!(error, SourceError::Nothing { .. }), "{error}");
@@ -217,7 +252,17 @@ fn pictures_are_labelled_by_a_table() {
         ("", "pictures.tsv, line 1: there must be a column headed `file`, got \"\""),
         ("a.jpg\tcat\n", "line 1: there must be a column headed `file`, got \"a.jpg, cat\""),
         ("file\n", "holds no picture below its headings"),
-        ("label\tfile\ncat\n", "pictures.tsv, line 2: `file` must name a picture, got \"\""),
+        ("label\tfile\ncat\t\n", "pictures.tsv, line 2: `file` must name a picture, got \"\""),
+        (
+            "label\tfile\ncat\n",
+            "pictures.tsv, line 2: a line must have 2 cells, as the headings, got 1",
+        ),
+        (
+            "file\tlabel\na.jpg\tcat\tdog\n",
+            "line 2: a line must have 1 to 2 cells, as the headings, got 3",
+        ),
+        ("file\tlabel\tLabel\n", "line 1: one column must be headed `label`, got columns 2 and 3"),
+        ("file\tid\tfile\n", "line 1: one column must be headed `file`, got columns 1 and 3"),
         ("file\na\x1b.jpg\n", "line 2: `file` must name a picture, got \"a\\u{1b}.jpg\""),
         ("file\na.jpg\n\na.jpg\n", "pictures.tsv, line 4: \"a.jpg\" stands in line 2 already"),
     ] {

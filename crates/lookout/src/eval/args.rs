@@ -17,11 +17,13 @@ Examples:
   lookout eval --labels labels.toml pictures.tsv --unknown others
   lookout eval --embeddings coco500 --embeddings cifar500 --json
   lookout eval --labels labels.toml pictures.tsv --split half --seed 7
+  lookout eval --image-only pictures          the picture alone, without an index
 
 PICTURES is a folder with a folder for each class, or a table .tsv with columns headed `file` (relative
 to the table, or in a folder `pictures` beside it) and `label` or `labels` (several, joined by |). A column `captions` (joined by ' || ') has
-captions of the picture itself, which retrieval then leaves out. Without --labels the classes are those
-that the pictures have. A label is a class's id, name or alias, upper case aside.
+captions of the picture itself, which retrieval then leaves out. A picture is what is named .bmp, .gif,
+.jpeg, .jpg, .png or .webp and not hidden. Each folder of a class must hold one, and none may be a link.
+Without --labels the classes are those that the pictures have. A label is a class's id, name or alias, upper case aside.
 
 --embeddings FOLDER takes embeddings of any model instead: images.npy, classes.npy, captions.npy (float16
 or float32), classes.txt, captions.txt, truth.tsv (row, classes, own_captions) and set.json (space,
@@ -33,15 +35,21 @@ Variants with a history depend on the order, which is that of the file or of the
 --unknown come last. Nothing that was taught takes part.
 
 Settings may be chosen by the figures `chosen on` of --split half; those `reported on` are for telling.
-A picture that cannot be read is listed and left out; the exit code is then 1.")]
+Of fewer than 6 pictures, or where fewer differ all in favor of one way, nothing is called better or worse.
+
+A picture that cannot be read is listed and left out, a link to nothing or a pipe among them; the exit code
+is then 1.")]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Caption index [default: captions.lidx in the model's folder]
-    #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["embeddings", "image_only"])]
     pub(crate) index: Option<PathBuf>,
+    /// Use no caption index: only the ways that read none
+    #[arg(long, conflicts_with_all = ["embeddings", "captions", "candidates"])]
+    pub(crate) image_only: bool,
     /// Label set, TOML [default: the classes that the pictures have]
     #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
     pub(crate) labels: Option<PathBuf>,

@@ -12,6 +12,7 @@ use lookout_encoder::DecisionDefaults;
 use lookout_sources::EmbeddingSet;
 
 use super::args::EvalArgs;
+use super::halves;
 use super::report::{About, SetReport, Shared};
 use super::stream::{Stream, Subject, Texts, Truth};
 use crate::engine;
@@ -41,6 +42,7 @@ pub(super) fn evaluate(args: &EvalArgs) -> Result<Vec<SetReport>, Failure> {
                 format!("--unknown {} and {}", path.display(), folder.display())
             })?;
         }
+        check_halves(args, folder, &set, unknown.as_ref())?;
         sets.push((folder, set));
     }
     let mut reports = Vec::new();
@@ -48,6 +50,26 @@ pub(super) fn evaluate(args: &EvalArgs) -> Result<Vec<SetReport>, Failure> {
         reports.push(evaluate_one(args, folder, &set, unknown.as_ref())?);
     }
     Ok(reports)
+}
+
+/// Errs where a half has no picture.
+fn check_halves(
+    args: &EvalArgs,
+    folder: &Path,
+    set: &EmbeddingSet,
+    unknown: Option<&EmbeddingSet>,
+) -> Result<(), Failure> {
+    let folder = folder.display();
+    let shows = |row: &usize| !set.truth[*row].classes.is_empty();
+    let scored = (0..set.images.len()).filter(shows).map(name);
+    halves::check(args, &format!("{folder}: of the pictures with a class"), scored)?;
+    let unknown = (0..unknown.map_or(0, |it| it.images.len())).map(name);
+    halves::check(args, "of the pictures of --unknown", unknown)
+}
+
+/// What a row's half follows from: the same rows of two sets of the same pictures fall into the same.
+fn name(row: usize) -> String {
+    row.to_string()
 }
 
 /// Errs unless the pictures of `unknown` can be judged in `set`, and show none of its classes.
@@ -87,7 +109,7 @@ fn evaluate_one(
         n_labels: set.classes.len(),
         scales: set.scales,
         captions: counts.captions,
-        caption_mean: mean(&set.caption_embeddings),
+        caption_mean: Some(mean(&set.caption_embeddings)),
         distance: typical_distance(&spread(&set.images, N_SAMPLES)),
         rules: engine::single_picture_rules(RULES),
         set: Arc::new(class_set(set)?),
@@ -97,17 +119,14 @@ fn evaluate_one(
     let mut meter = Meter::start("pictures");
     let total = (set.images.len() + unknown.map_or(0, |it| it.images.len())) as u64;
     let mut done = 0;
-    let mut picture = |row: usize,
-                       image: &Embedding,
-                       truth: &Truth,
-                       own: &dyn Fn(usize) -> bool| {
-        let candidates = shared.search(|| nearest(set, image, counts.candidates, own));
-        // The same rows of two sets of the same pictures fall into the same halves.
-        stream.picture(&row.to_string(), image, &candidates, truth).map_err(anyhow::Error::from)?;
-        done += 1;
-        meter.tick(done, total, done);
-        anyhow::Ok(())
-    };
+    let mut picture =
+        |row: usize, image: &Embedding, truth: &Truth, own: &dyn Fn(usize) -> bool| {
+            let candidates = shared.search(|| nearest(set, image, counts.candidates, own));
+            stream.picture(&name(row), image, &candidates, truth).map_err(anyhow::Error::from)?;
+            done += 1;
+            meter.tick(done, total, done);
+            anyhow::Ok(())
+        };
     for (row, (image, truth)) in set.images.iter().zip(&set.truth).enumerate() {
         let own = |caption: usize| truth.own_captions.contains(&caption);
         let shows = match truth.classes.is_empty() {
@@ -134,7 +153,7 @@ fn evaluate_one(
         labels: set.classes.len(),
         negatives: 0,
         bank: set.captions.len(),
-        counts,
+        counts: Some(counts),
     };
     Ok(SetReport::new(about, args, &stream, shared))
 }

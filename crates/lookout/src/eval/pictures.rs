@@ -14,6 +14,7 @@ use lookout_encoder::Bundle;
 use lookout_sources::LabelledPicture;
 
 use super::args::{Counts, EvalArgs};
+use super::halves;
 use super::report::{About, SetReport, Shared, UnmatchedLabel, Unreadable};
 use super::stream::{Stream, Subject, Texts, Truth};
 use crate::engine::{self, Engine};
@@ -48,15 +49,22 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
         let source = source.display();
         return Err(anyhow!("{source}: no picture has a label that is a class").into());
     }
+    let scored = samples.iter().filter(|it| matches!(it.1, Truth::Shows(_)));
+    let (scored, source_name) = (scored.map(|it| &it.0.name), source.display());
+    halves::check(args, &format!("of the pictures of {source_name} with a class"), scored)?;
+    halves::check(args, "of the pictures of --unknown", unknown.iter().map(|it| &it.name))?;
     samples.extend(unknowns(&unknown, &names, &set)?);
 
     let counts = args.counts(bundle.n_captions())?;
     let most_own = samples.iter().map(|it| it.0.captions.len()).max().unwrap_or(0);
-    let index = engine::index_path(args.index.as_deref(), &model)?;
+    let index = match args.image_only {
+        true => None,
+        false => Some(engine::index_path(args.index.as_deref(), &model)?),
+    };
     let runtime = engine::open(args.device.device).map_err(anyhow::Error::from)?;
     let n = counts.candidates.saturating_add(most_own);
-    let mut engine =
-        Engine::load(&runtime, &model, Some(&index), Some(n), None).map_err(anyhow::Error::from)?;
+    let mut engine = Engine::load(&runtime, &model, index.as_deref(), Some(n), None)
+        .map_err(anyhow::Error::from)?;
     let plain = plain(&set)?;
     let mut compiled =
         engine::compile(&runtime, &engine.bundle, &[&set, &plain], &Packs::here())?.into_iter();
@@ -72,10 +80,7 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
         n_labels,
         scales: engine.bundle.scales(),
         captions: counts.captions,
-        caption_mean: engine
-            .index
-            .as_ref()
-            .map_or_else(Vec::new, lookout_index::Index::caption_mean),
+        caption_mean: engine.index.as_ref().map(lookout_index::Index::caption_mean),
         distance: recipe.typical_distance(),
         rules: engine::single_picture_rules(engine.bundle.decision()),
         set: Arc::new(set.clone()),
@@ -109,7 +114,7 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
         labels: n_labels,
         negatives: set.classes().len() - n_labels,
         bank: engine.index.as_ref().map_or(0, |it| it.info().n_entries),
-        counts,
+        counts: engine.index.is_some().then_some(counts),
     };
     let unmatched = unmatched
         .into_iter()
@@ -155,7 +160,7 @@ fn classes_of(pictures: &[LabelledPicture], source: &Path) -> Result<LabelSet, F
     let mut seen = HashSet::new();
     let labels = pictures.iter().flat_map(|it| &it.labels);
     let labels: Vec<String> = labels.filter(|it| seen.insert(it.to_lowercase())).cloned().collect();
-    LabelSet::from_words(&labels, &[]).map_err(|error| {
+    LabelSet::from_pictures(&labels, source).map_err(|error| {
         let begin =
             format!("the labels of {} make no classes; name some with --labels", source.display());
         match error {
@@ -208,7 +213,10 @@ fn truth(
 fn tell_unmatched(unmatched: &BTreeMap<String, NoClass>) -> Failure {
     let line = |(label, it): (&String, &NoClass)| {
         let NoClass { why, first, pictures } = it;
-        let whose = format!("label {label:?} of {pictures} pictures, the first {first:?},");
+        let whose = match pictures {
+            1 => format!("label {label:?} of 1 picture, {first:?},"),
+            _ => format!("label {label:?} of {pictures} pictures, the first {first:?},"),
+        };
         match why {
             Unmatched::Nothing => format!("{whose} is no id, name or alias of a class"),
             Unmatched::Several(ids) => {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::args::{Counts, EvalArgs};
 use super::stream::{Run, Stream};
 use super::variants::BASELINE;
-use crate::output;
+use crate::output::{self, count};
 
 /// k of the second accuracy. With so many classes or fewer it says nothing.
 const TOP: usize = 5;
@@ -30,7 +30,8 @@ pub(super) struct About {
     pub(super) negatives: usize,
     /// Captions that can be retrieved.
     pub(super) bank: usize,
-    pub(super) counts: Counts,
+    /// `None`: captions are not used.
+    pub(super) counts: Option<Counts>,
 }
 
 /// What all variants share: their CPU times, of all pictures.
@@ -49,8 +50,8 @@ pub(super) struct SetReport {
     labels: usize,
     negatives: usize,
     bank: usize,
-    captions: usize,
-    candidates: usize,
+    captions: Option<usize>,
+    candidates: Option<usize>,
     pictures: usize,
     scored: usize,
     unknown: usize,
@@ -119,7 +120,6 @@ struct Change {
     high: f64,
     won: usize,
     lost: usize,
-    rule_of_three: bool,
     verdict: &'static str,
 }
 
@@ -156,8 +156,8 @@ impl SetReport {
             labels: about.labels,
             negatives: about.negatives,
             bank: about.bank,
-            captions: about.counts.captions,
-            candidates: about.counts.candidates,
+            captions: about.counts.map(|it| it.captions),
+            candidates: about.counts.map(|it| it.candidates),
             pictures: n - unknown,
             scored: stream.seen.iter().filter(|it| it.is_scored).count(),
             unknown,
@@ -179,20 +179,27 @@ impl SetReport {
 
     fn tell(&self) -> anyhow::Result<()> {
         let mut head = format!(
-            "{}: {} pictures, {} scored, {} classes",
+            "{}: {}, {} scored, {}",
             output::one_line(&self.set),
-            self.pictures,
+            count(self.pictures, "picture"),
             self.scored,
-            self.labels + self.negatives,
+            count(self.labels + self.negatives, "class"),
         );
         if 0 < self.negatives {
-            head += &format!(" ({} negatives)", self.negatives);
+            head += &format!(" ({})", count(self.negatives, "negative"));
         }
         if 0 < self.unknown {
-            head += &format!(", {} pictures of none of them", self.unknown);
+            let pictures = count(self.unknown, "picture");
+            head += &format!(", {pictures} of none of them");
         }
-        let Self { bank, candidates, captions, space, .. } = self;
-        head += &format!("\n  {bank} captions, N {candidates}, K {captions}, model {space}");
+        head += "\n  ";
+        head += &match (self.candidates, self.captions) {
+            (Some(n), Some(k)) => {
+                format!("{}, N {n}, K {k}", count(self.bank, "caption"))
+            }
+            _ => "no captions".to_owned(),
+        };
+        head += &format!(", model {}", self.space);
         let SharedMs { decode, encode, search } = self.cpu_ms;
         head += "; a picture in all ways takes ";
         for (what, ms) in [("decode", decode), ("encode", encode)] {
@@ -204,10 +211,12 @@ impl SetReport {
         output::line(head)?;
         for it in &self.unmatched {
             let label = output::one_line(&it.label);
-            output::line(format!("  no class: {label:?}, of {} pictures", it.pictures))?;
+            let pictures = count(it.pictures, "picture");
+            output::line(format!("  no class: {label:?}, of {pictures}"))?;
         }
         if !self.unreadable.is_empty() {
-            output::line(format!("  left out, unreadable: {} pictures", self.unreadable.len()))?;
+            let pictures = count(self.unreadable.len(), "picture");
+            output::line(format!("  left out, unreadable: {pictures}"))?;
         }
         self.parts.iter().try_for_each(Part::tell)
     }
@@ -314,18 +323,18 @@ impl Change {
             high: it.high,
             won: it.won,
             lost: it.lost,
-            rule_of_three: it.is_rule_of_three(),
             verdict: match it.verdict() {
                 Verdict::Better => "better",
                 Verdict::Worse => "worse",
                 Verdict::NotDistinguishable => "not distinguishable",
+                Verdict::TooFew => "too few to tell",
             },
         }
     }
 
     fn describe(&self) -> String {
-        let Self { points, low, high, verdict, .. } = self;
-        let by = if self.rule_of_three { " (no picture differs: 3 / n)" } else { "" };
+        let Self { points, low, high, verdict, won, lost } = self;
+        let by = if won + lost == 0 { " (no picture differs)" } else { "" };
         format!("{points:+.1}, {low:+.1} to {high:+.1}, {verdict}{by}")
     }
 }

@@ -30,8 +30,9 @@ pub(crate) struct Subject {
     pub(crate) scales: Scales,
     /// K.
     pub(crate) captions: usize,
-    /// The mean of the bank's embeddings, not normalized.
-    pub(crate) caption_mean: Vec<f32>,
+    /// The mean of the bank's embeddings, not normalized; `None`: there is no bank, and nothing reads
+    /// captions.
+    pub(crate) caption_mean: Option<Vec<f32>>,
     /// [`lookout_core::typical_distance`]; `None`: nothing adapts.
     pub(crate) distance: Option<f64>,
     /// By which a picture is accepted.
@@ -104,8 +105,12 @@ impl Stream {
             };
             let (scales, k) = (subject.scales, subject.captions);
             let classifier = Classifier::new(classes.clone(), scales, variant.weighting, k)
-                .on(background.clone())
-                .with_caption_mean(&subject.caption_mean);
+                .on(background.clone());
+            let classifier = match (&subject.caption_mean, variant.reads) {
+                (Some(mean), _) => classifier.with_caption_mean(mean),
+                (None, Reads::Image) => Ok(classifier),
+                (None, Reads::Captions | Reads::Fused) => return None,
+            };
             let classifier = match variant.adapts {
                 true => {
                     let distance = subject.distance?;
@@ -232,7 +237,7 @@ mod tests {
             n_labels: 2,
             scales: Scales { image: scale, caption: scale, bias: None },
             captions: 1,
-            caption_mean: vec![0.0; 2],
+            caption_mean: None,
             distance: None,
             rules: engine::single_picture_rules(DecisionDefaults {
                 enter: 0.5,
@@ -247,5 +252,9 @@ mod tests {
             run.answers[0].accepted
         };
         assert_eq!((accepted("names only"), accepted(BASELINE)), (Some(0), None));
+        let with_bank = Subject { caption_mean: Some(vec![0.0; 2]), ..subject };
+        let n_variants = |it| Stream::new(it, 1).unwrap().runs.len();
+        // Without a distance nothing adapts.
+        assert_eq!((stream.runs.len(), n_variants(&with_bank)), (2, VARIANTS.len() - 1));
     }
 }
