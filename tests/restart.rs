@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -151,7 +150,7 @@ fn an_event_that_waits_for_the_broker_survives_a_kill_and_comes_once() {
     let events = site.folder.path().join("test.state.events");
     let waits = || fs::read_to_string(&events).is_ok_and(|it| it.contains("a_bear"));
     while !waits() {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::yield_now();
         assert!(daemon.0.try_wait().unwrap().is_none(), "{:?}", log.rest());
     }
     daemon.signal("-KILL");
@@ -166,7 +165,7 @@ fn an_event_that_waits_for_the_broker_survives_a_kill_and_comes_once() {
     let evidence = messages.until_topic("lookout/test/yard/evidence").json();
     assert_ne!(event["boot_id"], evidence["boot_id"], "it is the earlier run's");
     while waits() {
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::yield_now();
     }
     daemon.signal("-KILL");
     daemon.wait();
