@@ -142,7 +142,10 @@ fn too_little_and_labels_in_the_picture_are_told() {
     }
     // At 20 frames a second there are six seconds, too few for a mean over one.
     let smooth = ["--fps", "20", "--set", "decision.smoothing_s=2"];
-    calibrate(&site, &smooth).failed(1, &["the scene changes too slowly for 6 s"]);
+    let slow = calibrate(&site, &smooth);
+    assert_eq!(slow.code, Some(0), "{}", slow.stderr);
+    assert!(slow.stderr.contains("the bound is provisional, as the scene changes too slowly: "));
+    assert!(slow.stdout.contains("PROVISIONAL: the scene changes so slowly"), "{}", slow.stdout);
     let there = calibrate(&site, &["--set", "labels=a kitchen,a cat"]);
     assert_eq!(there.code, Some(0), "{}", there.stderr);
     assert!(there.stdout.contains("NO BOUND: it was accepted in"), "{}", there.stdout);

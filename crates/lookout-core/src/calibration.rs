@@ -5,8 +5,8 @@
 //! often a day and no more. A day was not seen, so it is an extrapolation: the greatest values of blocks
 //! of time follow a distribution of extremes, whose tail is read where one in so many blocks passes.
 //! Frames near in time are much alike, therefore a block is several times longer than the series
-//! remembers, and too few blocks make no bound. What the recorded minutes did not have, such as
-//! nightfall or rain, the bound does not know.
+//! remembers, and too few blocks tell nothing of a day: the bound is provisional then, well above all that
+//! was seen. What the recorded minutes did not have, such as nightfall or rain, no bound knows.
 
 mod extremes;
 mod series;
@@ -21,7 +21,7 @@ use crate::{Bound, ClassBackground, ClassKind, ClassSet, Evidence};
 
 /// Fewer frames tell nothing of a scene.
 pub const MIN_FRAMES: usize = 100;
-/// Fewer blocks make no bound.
+/// Fewer blocks tell nothing of a day.
 pub const MIN_BLOCKS: usize = 20;
 /// Blocks where there is time for them to be longer than they must be: maxima of longer blocks are
 /// nearer to a distribution of extremes.
@@ -30,9 +30,11 @@ const BLOCKS: u32 = 30;
 const BLOCK_CORRELATIONS: u32 = 5;
 /// Deviations of a cosine below this are the noise of a sensor at its best: the next hour has more.
 const MIN_DEVIATION: f64 = 0.002;
-/// Where the deviation is that least one, a lower bound is not believed: a still scene shows too little
-/// of its noise.
+/// Where the deviation is that least one, or a bound is provisional, a lower one is not believed: such a scene
+/// shows too little of what it does.
 const MIN_BOUND: f64 = 3.0;
+/// A provisional bound lies so many deviations above all that was seen.
+const PROVISIONAL_MARGIN: f64 = 1.0;
 /// Ashman's D from which two levels are two.
 const TWO_LEVELS: f64 = 4.0;
 /// Two levels of which one has less than this share of the frames are outliers.
@@ -96,11 +98,12 @@ pub enum Temperature {
 /// What was found of one class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CalibratedClass {
-    /// Its background. The bound is there for a label unless `why_no_bound` says why not.
+    /// Its background. A label has a bound unless `why_no_bound` says why not.
     pub background: ClassBackground,
-    /// How the bound was found.
+    /// How the bound was found; `None`: it is provisional, or there is none.
     pub extrapolation: Option<Extrapolation>,
-    /// Why a label has no bound.
+    /// Why a label has no bound for the rate: a provisional one with [`NoBound::TooFewBlocks`], otherwise
+    /// none.
     pub why_no_bound: Option<NoBound>,
 }
 
@@ -119,7 +122,7 @@ pub struct Extrapolation {
     pub estimate: f64,
 }
 
-/// Why a label has no bound.
+/// Why a label has no bound for a rate of false alarms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum NoBound {
     /// The label seems to be in the picture: it was accepted in this share of the frames.
@@ -132,7 +135,7 @@ pub enum NoBound {
         /// The share of the frames on the upper one, within 0 to 1.
         upper: f64,
     },
-    /// The scene changes too slowly for so short a time.
+    /// The scene changes too slowly for so short a time. There is a provisional bound.
     TooFewBlocks {
         /// Blocks there were.
         got: usize,
@@ -267,11 +270,11 @@ impl Calibrator {
         let Some(false_alarms_a_day) = false_alarms_a_day else {
             return CalibratedClass { background: plain, extrapolation: None, why_no_bound: None };
         };
-        let found = self
-            .purity(idx, &cosines)
-            .and_then(|()| self.bound(&plain, &cosines, false_alarms_a_day));
+        let found =
+            self.purity(idx, &cosines).map(|()| self.bound(&plain, &cosines, false_alarms_a_day));
         let (bound, extrapolation, why_no_bound) = match found {
-            Ok((bound, extrapolation)) => (Some(bound), Some(extrapolation), None),
+            Ok((bound, Ok(extrapolation))) => (Some(bound), Some(extrapolation), None),
+            Ok((provisional, Err(why))) => (Some(provisional), None, Some(why)),
             Err(why) => (None, None, Some(why)),
         };
         let background = ClassBackground { bound, ..plain };
@@ -293,14 +296,16 @@ impl Calibrator {
         }
     }
 
+    /// The bound, and how it was found, or why it is provisional.
     fn bound(
         &self,
         background: &ClassBackground,
         cosines: &[f64],
         false_alarms_a_day: f64,
-    ) -> Result<(Bound, Extrapolation), NoBound> {
+    ) -> (Bound, Result<Extrapolation, NoBound>) {
         let sigmas = cosines.iter().map(|it| (it - background.mean) / background.deviation);
         let sigmas = series::smoothed(&self.times, sigmas, self.smoothing, self.stale_after);
+        let greatest = sigmas.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let correlation = series::correlation(&self.times, &sigmas);
         let shortest = correlation * BLOCK_CORRELATIONS;
         let block = shortest.max(self.covered() / BLOCKS).max(Duration::from_millis(1));
@@ -309,25 +314,20 @@ impl Calibrator {
         let blocks_a_day = DAY.as_secs_f64() / block.as_secs_f64();
         // More than one a block would be no alarm but a state.
         let probability = (false_alarms_a_day / blocks_a_day).min(0.5);
+        // Half the way back to the background: it has gone.
+        let bound = |enter: f64| Bound { enter, exit: enter / 2.0 };
         let level = extremes::level(&maxima, probability).filter(|_| MIN_BLOCKS <= n_blocks);
         let Some(level) = level else {
             // One more, as the last block is seldom whole.
             #[expect(clippy::cast_possible_truncation, reason = "20")]
             let needed = shortest * (MIN_BLOCKS as u32 + 1);
-            return Err(NoBound::TooFewBlocks { got: n_blocks, needed });
-        };
-        let extrapolation = Extrapolation {
-            correlation,
-            block,
-            n_blocks,
-            greatest: maxima.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            estimate: level.estimate,
+            let provisional = bound((greatest + PROVISIONAL_MARGIN).max(MIN_BOUND));
+            return (provisional, Err(NoBound::TooFewBlocks { got: n_blocks, needed }));
         };
         let is_still = background.deviation <= MIN_DEVIATION;
         let enter = level.cautious.max(if is_still { MIN_BOUND } else { 0.0 });
-        // Half the way back to the background: it has gone.
-        let bound = Bound { enter, exit: enter / 2.0 };
-        Ok((bound, extrapolation))
+        let estimate = level.estimate;
+        (bound(enter), Ok(Extrapolation { correlation, block, n_blocks, greatest, estimate }))
     }
 }
 

@@ -81,9 +81,9 @@ pub struct KeptClass {
     pub bound: Option<f64>,
     /// Sigmas below which it has gone.
     pub lower_bound: Option<f64>,
-    /// How the bound was found, for people.
+    /// How the bound was found, for people; `None`: it is provisional, or there is none.
     pub from: Option<KeptExtrapolation>,
-    /// Why a label has no bound, for people.
+    /// Why a label has no bound for the rate of false alarms, for people; one that is there is provisional.
     pub why_no_bound: Option<String>,
 }
 
@@ -229,8 +229,17 @@ impl CameraCalibration {
 
     /// The ids of the labels without a bound.
     pub fn without_bound(&self) -> Vec<&str> {
-        let is_without = |it: &KeptClass| it.is_label && it.bound.is_none();
-        self.classes.iter().filter(|it| is_without(it.1)).map(|it| it.0.as_str()).collect()
+        self.labels(|it| it.bound.is_none())
+    }
+
+    /// The ids of the labels whose bound is provisional.
+    pub fn provisional(&self) -> Vec<&str> {
+        self.labels(|it| it.bound.is_some() && it.why_no_bound.is_some())
+    }
+
+    fn labels(&self, wanted: impl Fn(&KeptClass) -> bool) -> Vec<&str> {
+        let is_one = |it: &KeptClass| it.is_label && wanted(it);
+        self.classes.iter().filter(|it| is_one(it.1)).map(|it| it.0.as_str()).collect()
     }
 
     fn check(&self) -> Result<(), String> {
@@ -300,8 +309,8 @@ fn why(why: &NoBound) -> String {
             100.0 * upper
         ),
         NoBound::TooFewBlocks { got, needed } => format!(
-            "the scene changes so slowly that the time holds {got} independent blocks, and {} are \
-             needed; calibrate for at least {} minutes",
+            "the scene changes so slowly that the time holds {got} independent blocks, and {} tell \
+             something of a day; calibrate for at least {} minutes",
             lookout_core::MIN_BLOCKS,
             needed.as_secs().div_ceil(60)
         ),
@@ -392,6 +401,11 @@ mod tests {
         );
         assert_eq!(same.classes()[0].unwrap().bound, Some(Bound { enter: 6.0, exit: 3.0 }));
         assert_eq!(same.classes()[1].unwrap().bound, None);
+        assert_eq!((camera.without_bound(), camera.provisional()), (vec!["dog"], vec![]));
+        let mut provisional = camera.clone();
+        let dog = provisional.classes.get_mut("dog").unwrap();
+        (dog.bound, dog.lower_bound) = (Some(3.0), Some(1.5));
+        assert_eq!((provisional.without_bound(), provisional.provisional()), (vec![], vec!["dog"]));
         let Known { background: other, changed, unfit_temperature } =
             camera.known(&classes(["a cat", "a big dog", "nothing"]));
         assert_eq!(unfit_temperature, Some(1.5));

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use lookout_core::{
-    Calibration, Calibrator, Classifier, Clock, Decider, Disposition, Id, MAX_VALUES, NoBound,
-    Picture, PortError, Stamp,
+    Calibrator, Classifier, Clock, Decider, Disposition, Id, MAX_VALUES, Picture, PortError, Stamp,
 };
 use lookout_pipeline::{Gate, GateRules};
 use lookout_store::{Calibrations, CameraCalibration, StoreError};
@@ -188,17 +187,19 @@ fn finish(
         let found = calibrator.finish(false_alarms_a_day).map_err(|it| {
             format!("{it}; take more time, such as --for 30m, or a longer recording")
         });
-        match found.and_then(|it| enough(&it).map(|()| it)) {
+        match found {
             Ok(found) => {
                 n_good += 1;
                 let it = CameraCalibration::new(&found, decider.classes(), *max_fps, made);
                 report::print(camera, &it)?;
-                let without = it.without_bound();
-                if !without.is_empty() {
-                    output::complain(&format!(
-                        "camera {camera}: no bound was found for {}; the model's own decides about them",
-                        without.join(", ")
-                    ));
+                for (which, what) in [
+                    (it.without_bound(), "no bound was found, and the model's own decides"),
+                    (it.provisional(), "the bound is provisional, as the scene changes too slowly"),
+                ] {
+                    if !which.is_empty() {
+                        let which = which.join(", ");
+                        output::complain(&format!("camera {camera}: {what}: {which}"));
+                    }
                 }
                 found_all.cameras.insert(camera.clone(), it);
             }
@@ -215,28 +216,6 @@ fn finish(
         output::line(format!("written to {}", path.display()))?;
     }
     if n_bad == 0 { Ok(()) } else { Err(Failure::Partial) }
-}
-
-/// Whether a camera's calibration is worth keeping: a scene that changes too slowly for the time that
-/// it was recorded would put no bounds in the place of good ones.
-fn enough(found: &Calibration) -> Result<(), String> {
-    let mut longest = None;
-    for class in &found.classes {
-        match class.why_no_bound {
-            Some(NoBound::TooFewBlocks { needed, .. }) => longest = longest.max(Some(needed)),
-            Some(_) => return Ok(()),
-            None if class.background.bound.is_some() => return Ok(()),
-            None => {}
-        }
-    }
-    match longest {
-        None => Ok(()),
-        Some(needed) => Err(format!(
-            "the scene changes too slowly for {}; calibrate for at least {}",
-            report::time(found.covered.as_secs_f64()),
-            report::time(needed.as_secs_f64())
-        )),
-    }
 }
 
 fn show(path: &Path, cameras: &[Id]) -> anyhow::Result<()> {

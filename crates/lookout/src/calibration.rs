@@ -119,6 +119,13 @@ impl Found {
                 without.join(", ")
             ));
         }
+        let provisional = it.provisional();
+        if !provisional.is_empty() && rules.sigmas.is_none() {
+            uncalibrated.0.push(format!(
+                "camera {id}: the bound is provisional for {}; `lookout calibrate --show` says why",
+                provisional.join(", ")
+            ));
+        }
         if let Some(then) = it.max_fps.filter(|then| 1e-9 < (then - camera.max_fps).abs()) {
             uncalibrated.0.push(format!(
                 "camera {id}: it was calibrated with max_fps = {then}, and it is {} now; calibrate anew",

@@ -155,7 +155,17 @@ fn too_little_is_refused() {
     let why = slow.classes[0].why_no_bound;
     let Some(NoBound::TooFewBlocks { got, needed }) = why else { panic!("{why:?}") };
     assert!(got < MIN_BLOCKS && Duration::from_secs(1200) < needed, "{why:?}");
-    assert_eq!(slow.classes[0].background.bound, None);
+    // Until then what was not seen counts as there.
+    let background = slow.classes[0].background;
+    let bound = background.bound.unwrap();
+    let steady = scene("AB", 600, 60.0, 1, |_, _| 0.0);
+    let cosines = steady.cosines.iter().step_by(2).map(|it| f64::from(*it));
+    let sigmas = cosines.map(|it| (it - background.mean) / background.deviation);
+    let greatest = series::smoothed(&steady.times, sigmas, steady.smoothing, steady.stale_after)
+        .into_iter()
+        .fold(f64::NEG_INFINITY, f64::max);
+    assert!((bound.enter - (greatest + 1.0).max(3.0)).abs() < 1e-9, "{bound:?} {greatest}");
+    assert!(slow.classes[0].extrapolation.is_none());
 }
 
 #[test]

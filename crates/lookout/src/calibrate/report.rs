@@ -51,6 +51,9 @@ fn bound(class: &KeptClass) -> String {
             from.n_blocks,
             time(from.block_s)
         ),
+        (Some(enter), _, _, Some(why)) => {
+            format!("there from {enter:.1} sigma, above all that was seen; PROVISIONAL: {why}")
+        }
         (Some(enter), ..) => format!("there from {enter:.1} sigma"),
         (None, _, _, Some(why)) => format!("NO BOUND: {why}"),
         (None, ..) if class.is_label => "NO BOUND".to_owned(),
