@@ -65,6 +65,8 @@ pub struct Calibrator {
     n_accepted: Vec<u32>,
     /// What was accepted in the last of them.
     last_accepted: Option<usize>,
+    /// Whether each class is known to be absent.
+    is_absent: Vec<bool>,
 }
 
 /// What was found of one camera.
@@ -157,8 +159,26 @@ impl Calibrator {
     pub fn new(classes: Arc<ClassSet>, smoothing: Duration, stale_after: Duration) -> Self {
         let n_accepted = vec![0; classes.classes().len()];
         let (times, cosines, fused) = (Vec::new(), Vec::new(), Vec::new());
-        let last_accepted = None;
-        Self { classes, smoothing, stale_after, times, cosines, fused, n_accepted, last_accepted }
+        let is_absent = vec![false; n_accepted.len()];
+        Self {
+            classes,
+            smoothing,
+            stale_after,
+            times,
+            cosines,
+            fused,
+            n_accepted,
+            last_accepted: None,
+            is_absent,
+        }
+    }
+
+    /// Somebody knows that the class at `idx` is in none of the frames: it has a bound, however much it seems
+    /// to be there.
+    pub fn know_absent(&mut self, idx: usize) {
+        if let Some(it) = self.is_absent.get_mut(idx) {
+            *it = true;
+        }
     }
 
     /// Frames so far.
@@ -281,8 +301,11 @@ impl Calibrator {
         CalibratedClass { background, extrapolation, why_no_bound }
     }
 
-    /// Whether the class seems to be absent throughout.
+    /// Whether the class seems to be absent throughout, or is.
     fn purity(&self, idx: usize, cosines: &[f64]) -> Result<(), NoBound> {
+        if self.is_absent[idx] {
+            return Ok(());
+        }
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
         let accepted = f64::from(self.n_accepted[idx]) / self.times.len() as f64;
         if MAX_ACCEPTED < accepted {

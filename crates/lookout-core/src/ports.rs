@@ -107,6 +107,8 @@ pub struct CameraMemory {
     pub means: Means,
     /// The classes that it decides between.
     pub classes: Arc<ClassSet>,
+    /// [`Decision::event`] of the last event; 0: there was none.
+    pub last_event: u64,
 }
 
 /// Keeps over a restart what each camera has said.
@@ -119,8 +121,8 @@ pub trait Remember: Send {
 /// An event that waits for the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitingEvent {
-    /// Grows from event to event, also over a restart.
-    pub id: u64,
+    /// [`Decision::event`].
+    pub number: u64,
     /// The camera.
     pub camera: Id,
     /// As it is sent after a restart.
@@ -132,12 +134,15 @@ pub trait Spool: Send {
     /// What is kept, oldest first.
     fn waiting(&self) -> Vec<WaitingEvent>;
 
-    /// Adds the newest event. It is kept when this returns. After an error it is kept together with the
-    /// next one for which that succeeds.
+    /// Adds the newest event. It is kept when this returns. After an error it is kept as soon as a later call
+    /// succeeds.
     fn add(&mut self, event: WaitingEvent) -> Result<(), PortError>;
 
     /// The event is delivered, or given up; a loss of power may bring it back.
-    fn remove(&mut self, id: u64) -> Result<(), PortError>;
+    fn remove(&mut self, number: u64) -> Result<(), PortError>;
+
+    /// Tries again what failed. True when there was something, and all that waits is kept now.
+    fn retry(&mut self) -> Result<bool, PortError>;
 }
 
 /// An open camera.
@@ -212,6 +217,9 @@ pub struct Decision {
     pub send_state: bool,
     /// The change to announce, if there is one.
     pub change: Option<Change>,
+    /// The number of the event that announces it, 0 where there is none. It grows from event to event, over
+    /// all cameras and restarts.
+    pub event: u64,
     /// What the state would be in the other mode of adaptation; see [`Evidence::otherwise`]. `None`
     /// where nothing is adapted.
     pub otherwise: Option<State>,
@@ -221,6 +229,9 @@ pub struct Decision {
 pub trait Publish: Send + Sync {
     /// A camera's status changed.
     fn camera_status(&self, camera: &Id, status: CameraStatus);
+
+    /// Keeps the event of a decision over a restart, before anybody is told of it.
+    fn keep(&self, decision: &Decision);
 
     /// A camera's decision, in order.
     fn decision(&self, decision: Decision);

@@ -26,6 +26,8 @@ pub struct InferStage {
     pub lessons: Option<Box<dyn LessonRecall>>,
     /// Keeps what was said; `None`: the next run knows nothing of this one.
     pub memory: Option<Box<dyn Remember>>,
+    /// The number of the last event of all runs; 0: there was none.
+    pub n_events: u64,
     /// One a camera, in the order of the mailboxes.
     pub tracks: Vec<Track>,
     /// Where decisions go.
@@ -96,10 +98,20 @@ impl InferStage {
         }
     }
 
-    /// Publishes. An event is kept before: a program that is killed in between may lose it, and never
-    /// says it twice.
-    fn tell(&mut self, decisions: Vec<Decision>) {
-        if decisions.iter().any(|it| it.change.is_some()) {
+    /// Publishes. An event is kept before, and after it what was said up to it: it counts from then on, so that
+    /// a program that is killed in between neither loses it nor says it twice.
+    fn tell(&mut self, mut decisions: Vec<Decision>) {
+        let mut has_event = false;
+        for decision in decisions.iter_mut().filter(|it| it.change.is_some()) {
+            self.n_events = self.n_events.saturating_add(1);
+            decision.event = self.n_events;
+            if let Some(track) = self.tracks.iter_mut().find(|it| it.camera == decision.camera) {
+                track.last_event = decision.event;
+            }
+            self.publish.keep(decision);
+            has_event = true;
+        }
+        if has_event {
             self.keep();
         }
         for decision in decisions {

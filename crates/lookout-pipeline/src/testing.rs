@@ -41,6 +41,8 @@ impl Clock for SimulatedClock {
 pub(crate) struct Recorder {
     pub(crate) statuses: Mutex<Vec<CameraStatus>>,
     pub(crate) decisions: Mutex<Vec<Decision>>,
+    /// The numbers of events that were to be kept, and how many decisions had been told before each.
+    pub(crate) kept: Mutex<Vec<(u64, usize)>>,
     /// The number of decisions before each change of the classes.
     pub(crate) relabelled_at: Mutex<Vec<usize>>,
 }
@@ -48,6 +50,11 @@ pub(crate) struct Recorder {
 impl Publish for Recorder {
     fn camera_status(&self, _: &Id, status: CameraStatus) {
         self.statuses.lock().unwrap().push(status);
+    }
+
+    fn keep(&self, decision: &Decision) {
+        let n_decisions = self.decisions.lock().unwrap().len();
+        self.kept.lock().unwrap().push((decision.event, n_decisions));
     }
 
     fn decision(&self, decision: Decision) {
@@ -129,5 +136,6 @@ pub(crate) fn settings_of(ids: &[&str], now: Duration) -> TrackSettings {
         heartbeat: second * 30,
         counters: Arc::default(),
         memory: Default::default(),
+        last_event: 0,
     }
 }

@@ -30,6 +30,8 @@ pub struct TrackSettings {
     pub counters: Arc<CameraCounters>,
     /// What an earlier run said, and its history of fusion where that was over the same classes.
     pub memory: (Memory, Option<Means>),
+    /// The number of its last event; 0: there was none.
+    pub last_event: u64,
 }
 
 /// What takes the place of a track's labels, all of it at once.
@@ -49,6 +51,7 @@ pub struct Track {
     pub(crate) max_age: Duration,
     pub(crate) counters: Arc<CameraCounters>,
     pub(crate) skips: Repeats,
+    pub(crate) last_event: u64,
     classifier: Classifier,
     decider: Decider,
     /// Decides as it would be in the other mode of adaptation.
@@ -72,6 +75,7 @@ impl Track {
             heartbeat,
             counters,
             memory: (memory, means),
+            last_event,
         } = settings;
         if let Some(means) = means {
             classifier.go_on_from(means);
@@ -81,6 +85,7 @@ impl Track {
             max_age,
             counters,
             skips: Repeats::default(),
+            last_event,
             otherwise: classifier.is_adapting().then(|| decider.clone()),
             classifier,
             decider,
@@ -112,6 +117,7 @@ impl Track {
             said: self.decider.memory(at),
             means: self.classifier.means(),
             classes: Arc::clone(self.decider.classes()),
+            last_event: self.last_event,
         }
     }
 
@@ -235,6 +241,7 @@ impl Track {
             snapshot,
             send_state,
             change,
+            event: 0,
             otherwise: self.otherwise.as_ref().map(Decider::state),
         }
     }

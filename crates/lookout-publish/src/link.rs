@@ -151,8 +151,8 @@ impl Link {
                 _ => (),
             }
             drop(state);
-            if let Some(id) = delivered {
-                self.shared.spool(|it| it.remove(id));
+            if let Some(number) = delivered {
+                self.shared.forget(number);
             }
             self.shared.changed.notify_all();
         }

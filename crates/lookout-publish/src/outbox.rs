@@ -33,8 +33,8 @@ pub(crate) struct Message {
 /// An event in both forms, so that nothing can go wrong when it is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Event {
-    /// No other event has it.
-    pub(crate) id: u64,
+    /// [`lookout_core::Decision::event`].
+    pub(crate) number: u64,
     pub(crate) topic: Topic,
     pub(crate) payload: Vec<u8>,
     /// The same with `replayed: true`.
@@ -118,12 +118,12 @@ impl Outbox {
         }
     }
 
-    /// Queues an event. When the queue is full, the oldest that is not on its way is dropped; its id.
+    /// Queues an event. When the queue is full, the oldest that is not on its way is dropped; its number.
     pub(crate) fn push_event(&mut self, event: Event) -> Option<u64> {
         let mut dropped = None;
         if self.event_capacity <= self.events.len() {
             let oldest = self.events.iter().position(|it| !it.is_on_its_way).unwrap_or(0);
-            dropped = self.events.remove(oldest).map(|it| it.event.id);
+            dropped = self.events.remove(oldest).map(|it| it.event.number);
             self.counts.events_dropped += 1;
         }
         let is_replay = self.link == Link::Down;
@@ -187,7 +187,7 @@ impl Outbox {
         }
         if let Some(it) = self.events.iter_mut().find(|it| !it.is_on_its_way) {
             it.is_on_its_way = true;
-            self.taken.push_back(Taken::Event(it.event.id));
+            self.taken.push_back(Taken::Event(it.event.number));
             let payload = if it.is_replay { &it.event.replay } else { &it.event.payload };
             return Some(Message { topic: it.event.topic.clone(), payload: payload.clone() });
         }
@@ -205,7 +205,7 @@ impl Outbox {
         }
     }
 
-    /// The broker has `packet_id`. The id of the event that it was.
+    /// The broker has `packet_id`. The number of the event that it was.
     pub(crate) fn acknowledged(&mut self, packet_id: u16) -> Option<u64> {
         let taken = self.written.remove(&packet_id)?;
         self.counts.acknowledged += 1;
@@ -215,9 +215,9 @@ impl Outbox {
                     it.is_on_its_way = false;
                 }
             }
-            Taken::Event(id) => {
-                self.events.retain(|it| it.event.id != id);
-                return Some(id);
+            Taken::Event(number) => {
+                self.events.retain(|it| it.event.number != number);
+                return Some(number);
             }
             Taken::Evidence => (),
         }
@@ -270,7 +270,7 @@ mod tests {
 
     fn event(n: u64) -> Event {
         let (payload, replay) = (format!("{n}").into(), format!("{n}!").into());
-        Event { id: n, topic: Topic::Event(camera()), payload, replay }
+        Event { number: n, topic: Topic::Event(camera()), payload, replay }
     }
 
     fn message(topic: Topic, payload: &str) -> Message {

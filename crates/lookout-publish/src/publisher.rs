@@ -1,13 +1,13 @@
 //! The handle that the pipeline holds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lookout_core::{
-    CameraStatus, ClassSet, Clock, Decision, Id, PortError, Publish, Spool, Stamp, WaitingEvent,
+    CameraStatus, Change, ClassSet, Clock, Decision, Id, PortError, Publish, Spool, Stamp,
+    WaitingEvent,
 };
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -25,13 +25,12 @@ const TOP_N: usize = 10;
 
 /// Delivers to one broker from a thread of its own, until closed or dropped.
 pub struct Publisher {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     settings: MqttSettings,
     prefix: String,
     boot_id: String,
     info: NodeInfo,
     cameras: BTreeSet<Id>,
-    next_event_id: AtomicU64,
     clock: Arc<dyn Clock>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -114,19 +113,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the spool, if there is one, keep a change. A failure is told once, and again when it is over.
-    pub(crate) fn spool(&self, change: impl FnOnce(&mut dyn Spool) -> Result<(), PortError>) {
+    /// Has the spool, if there is one, keep a change; true: that proves that it can. A failure is told once, and
+    /// again when it is over.
+    fn spool(&self, change: impl FnOnce(&mut dyn Spool) -> Result<bool, PortError>) {
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(spool) = spool.as_mut() else { return };
-        let error = change(spool.as_mut()).err().map(|it| it.to_string());
-        let before = std::mem::replace(&mut self.lock().spool_error, error.clone());
-        match (before, error) {
-            (None, Some(error)) => tracing::error!(
-                "An end of the program would lose the events that wait for the broker: {error}"
-            ),
-            (Some(_), None) => tracing::info!("Waiting events are kept again."),
-            (Some(_), Some(_)) | (None, None) => {}
+        let result = change(spool.as_mut());
+        let mut state = self.lock();
+        match result {
+            Ok(true) if state.spool_error.take().is_some() => {
+                tracing::info!("Events that wait for the broker are kept again.");
+            }
+            Ok(_) => {}
+            Err(error) => {
+                if state.spool_error.replace(error.to_string()).is_none() {
+                    tracing::error!(
+                        "An end of the program would lose the events that wait for the broker: {error}"
+                    );
+                }
+            }
         }
+    }
+
+    /// The event is delivered, or given up.
+    pub(crate) fn forget(&self, number: u64) {
+        self.spool(|it| it.remove(number).map(|()| false));
     }
 
     /// Waits until `is_done`, for at most `timeout`; true when it is.
@@ -178,7 +189,7 @@ impl Publisher {
             wake: Notify::new(),
             changed: Condvar::new(),
         });
-        let next_event_id = AtomicU64::new(waiting.last().map_or(0, |it| it.id + 1));
+        shared.spool(|it| it.retry());
         take_up(&shared, &settings, waiting);
         let link = link::Link {
             shared: Arc::clone(&shared),
@@ -189,7 +200,7 @@ impl Publisher {
         };
         let thread = Mutex::new(Some(link::spawn(link)?));
         let (info, cameras) = (info.clone(), cameras.into_keys().collect());
-        Ok(Self { shared, settings, prefix, boot_id, info, cameras, next_event_id, clock, thread })
+        Ok(Self { shared, settings, prefix, boot_id, info, cameras, clock, thread })
     }
 
     /// Whether [`Publisher::start`] could make the `info` message of this node.
@@ -234,6 +245,11 @@ impl Publisher {
         }
     }
 
+    /// Tries again to keep what could not be kept.
+    pub fn retry_spool(&self) {
+        self.shared.spool(|it| it.retry());
+    }
+
     /// Waits for at most `timeout` until the broker accepts the connection; true when it has.
     pub fn wait_connected(&self, timeout: Duration) -> bool {
         self.shared.wait(timeout, |it| it.outbox.is_connected())
@@ -252,6 +268,7 @@ impl Publisher {
         self.advance(Phase::Closing);
         self.shared.wait(grace, |it| matches!(it.phase, Phase::Ended(_)));
         self.join();
+        self.retry_spool();
         let state = self.shared.lock();
         CloseReport {
             disconnected: state.phase == Phase::Ended(true),
@@ -290,7 +307,7 @@ impl Publisher {
 
     fn deliver(&self, decision: &Decision) -> Result<(), PublishError> {
         let (camera, classes) = (&decision.camera, &*decision.classes);
-        let origin = Origin { boot_id: &self.boot_id, seq: decision.seq, at: decision.at };
+        let origin = self.origin(decision);
         let picture = decision.frame_name.as_deref();
         let snapshot = &decision.snapshot;
 
@@ -306,14 +323,11 @@ impl Publisher {
         let event = match decision.change {
             None => None,
             Some(change) => {
-                let payload = |replayed| {
-                    to_json(&EventPayload::new(origin, classes, change, snapshot, replayed)?)
-                };
+                let payload = |replayed| event_payload(origin, decision, change, replayed);
                 // `false` is the longer word.
                 let message = self.message(Topic::Event(camera.clone()), payload(false)?);
-                let replay = payload(true)?;
-                let id = self.next_event_id.fetch_add(1, Relaxed);
-                message.map(|it| Event { id, topic: it.topic, payload: it.payload, replay })
+                let (number, replay) = (decision.event, payload(true)?);
+                message.map(|it| Event { number, topic: it.topic, payload: it.payload, replay })
             }
         };
         let evidence = match &decision.evidence {
@@ -333,12 +347,6 @@ impl Publisher {
             }
         };
 
-        // Nor is an event sent before it is kept.
-        if let Some(Event { id, replay, .. }) = &event {
-            let payload = String::from_utf8_lossy(replay).into_owned();
-            let waiting = WaitingEvent { id: *id, camera: camera.clone(), payload };
-            self.shared.spool(|it| it.add(waiting));
-        }
         let mut shared = self.shared.lock();
         if let Some(state) = state {
             shared.outbox.set(state);
@@ -348,11 +356,15 @@ impl Publisher {
             shared.outbox.push_evidence(evidence);
         }
         drop(shared);
-        if let Some(id) = dropped {
-            self.shared.spool(|it| it.remove(id));
+        if let Some(number) = dropped {
+            self.shared.forget(number);
         }
         self.shared.wake.notify_one();
         Ok(())
+    }
+
+    fn origin(&self, decision: &Decision) -> Origin<'_> {
+        Origin { boot_id: &self.boot_id, seq: decision.seq, at: decision.at }
     }
 
     fn refuse(&self, camera: &Id, reason: &dyn std::fmt::Display) {
@@ -370,6 +382,21 @@ impl Publish for Publisher {
         if let Some(message) = self.message(topic, camera_status(status).into()) {
             self.shared.lock().outbox.set(message);
             self.shared.wake.notify_one();
+        }
+    }
+
+    fn keep(&self, decision: &Decision) {
+        let Some(change) = decision.change else { return };
+        // What cannot be sent is told when that is tried.
+        let Ok(payload) = event_payload(self.origin(decision), decision, change, true) else {
+            return;
+        };
+        let (number, camera) = (decision.event, decision.camera.clone());
+        let payload = String::from_utf8_lossy(&payload).into_owned();
+        let name = Topic::Event(camera.clone()).name(&self.prefix);
+        if packet_len(&name, payload.len()) <= self.settings.max_packet_bytes {
+            let event = WaitingEvent { number, camera, payload };
+            self.shared.spool(|it| it.add(event).map(|()| true));
         }
     }
 
@@ -405,23 +432,33 @@ impl Drop for Publisher {
 
 /// Queues what an earlier run left.
 fn take_up(shared: &Shared, settings: &MqttSettings, waiting: Vec<WaitingEvent>) {
-    for WaitingEvent { id, camera, payload } in waiting {
+    for WaitingEvent { number, camera, payload } in waiting {
         let topic = Topic::Event(camera);
         let name = topic.name(&settings.prefix());
         let (got, max) = (packet_len(&name, payload.len()), settings.max_packet_bytes);
         let given_up = if max < got {
             tracing::warn!(topic = name, got, max, "Refused an event of an earlier run.");
             shared.lock().n_refused += 1;
-            Some(id)
+            Some(number)
         } else {
             let payload = payload.into_bytes();
-            let event = Event { id, topic, replay: payload.clone(), payload };
+            let event = Event { number, topic, replay: payload.clone(), payload };
             shared.lock().outbox.push_event(event)
         };
-        if let Some(id) = given_up {
-            shared.spool(|it| it.remove(id));
+        if let Some(number) = given_up {
+            shared.forget(number);
         }
     }
+}
+
+fn event_payload(
+    origin: Origin<'_>,
+    decision: &Decision,
+    change: Change,
+    replayed: bool,
+) -> Result<Vec<u8>, PublishError> {
+    let Decision { classes, snapshot, .. } = decision;
+    to_json(&EventPayload::new(origin, classes, change, snapshot, replayed)?)
 }
 
 /// The `info` message, which has to fit into a packet.

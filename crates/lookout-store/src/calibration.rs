@@ -300,12 +300,13 @@ fn why(why: &NoBound) -> String {
     match why {
         NoBound::SeemsPresent { accepted } => format!(
             "it was accepted in {:.0} % of the frames, so it seems to be in the picture; calibrate \
-             while it is not",
+             while it is not, or say that it was not with --absent",
             100.0 * accepted
         ),
         NoBound::TwoLevels { upper } => format!(
             "its cosine keeps to two levels, the upper one in {:.0} % of the frames, as if it were there for \
-             part of the time; calibrate while it is not, and while the light stays as it is",
+             part of the time; calibrate while it is not, and while the light stays as it is, or say that it \
+             was not with --absent",
             100.0 * upper
         ),
         NoBound::TooFewBlocks { got, needed } => format!(

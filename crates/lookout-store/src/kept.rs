@@ -77,7 +77,9 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, heading: &str) -> Result<T,
     if MAX_BYTES < bytes.len() as u64 {
         return Err(damaged(format!("it has more than {MAX_BYTES} bytes")));
     }
-    check_heading(path, heading, &bytes)?;
+    if !self::heading(path, heading, &bytes, has_checksum)? {
+        return Err(damaged("its first line is damaged or cut off".to_owned()));
+    }
     let text = std::str::from_utf8(&bytes).map_err(|it| damaged(it.to_string()))?;
     let checked = text.strip_suffix('\n').and_then(|it| {
         let end = it.rfind('\n')? + 1;
@@ -99,15 +101,36 @@ pub(crate) fn check_is_file(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a file of these `bytes` is one of ours. No more than the beginning of the first line is what a
-/// disk may leave of one.
-pub(crate) fn check_heading(path: &Path, heading: &str, bytes: &[u8]) -> Result<(), StoreError> {
+/// Whether the first line of `bytes` is `heading`, whole; where it is not, the file is damaged. Errs when it is
+/// something else: no more than a part of that line is what a disk may leave of one, or zeros; and `is_ours`
+/// knows the rest by its checksums.
+pub(crate) fn heading(
+    path: &Path,
+    heading: &str,
+    bytes: &[u8],
+    is_ours: impl Fn(&[u8]) -> bool,
+) -> Result<bool, StoreError> {
     let first = bytes.split(|it| *it == b'\n').next().unwrap_or_default();
-    if first == heading.as_bytes() || heading.as_bytes().starts_with(bytes) {
-        return Ok(());
+    let is_whole = first == heading.as_bytes() && first.len() < bytes.len();
+    if is_whole || heading.as_bytes().starts_with(bytes) || bytes.iter().all(|it| *it == 0) {
+        return Ok(is_whole);
+    }
+    let name = heading.trim_end_matches(|it: char| it.is_ascii_digit());
+    let version = first.strip_prefix(name.as_bytes());
+    let is_other_version = version.is_some_and(|it| it.iter().all(u8::is_ascii_digit));
+    if !is_other_version && is_ours(bytes) {
+        return Ok(false);
     }
     let got = String::from_utf8_lossy(first).chars().take(80).collect();
     Err(StoreError::Other { path: path.to_path_buf(), expected: heading.to_owned(), got })
+}
+
+/// Whether `bytes` end with a checksum, be it right or wrong.
+fn has_checksum(bytes: &[u8]) -> bool {
+    let end = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let last = end.rsplit(|it| *it == b'\n').next().unwrap_or_default();
+    last.strip_prefix(CHECKSUM.as_bytes())
+        .is_some_and(|it| it.len() == 8 && it.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Copies a damaged file beside itself, with `.damaged` added to its name, so that whoever looks into it
@@ -267,9 +290,13 @@ mod tests {
         }
         for at in 0..whole.len() {
             let mut flipped = whole.clone();
-            flipped[at] ^= 16;
-            error(&flipped);
+            flipped[at] ^= 8;
+            // What is left may be of another version.
+            let is_version = at + 1 == HEADING.len() && flipped[at].is_ascii_digit();
+            let error = error(&flipped);
+            assert_eq!(matches!(error, StoreError::Damaged { .. }), !is_version, "{at}: {error}");
         }
+        assert!(matches!(error(&[0; 400]), StoreError::Damaged { .. }), "a loss of power");
         error(&[whole.as_slice(), b"x"].concat());
         let other = error(b"lookout test 2\n[]\n");
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lookout_core::{Disposition, Id, PortError, Spool, WaitingEvent};
@@ -19,10 +20,11 @@ const MAX_OLD_LINES: usize = 1000;
 #[derive(Debug)]
 pub struct EventSpool {
     path: PathBuf,
-    file: File,
+    /// `None`: it cannot be written. That is tried again.
+    file: Option<File>,
     waiting: BTreeMap<u64, WaitingEvent>,
     n_lines: usize,
-    /// What the file says is not what waits, or its last line is cut off.
+    /// What the file says is not what waits, or it is not whole.
     is_behind: bool,
 }
 
@@ -30,51 +32,61 @@ pub struct EventSpool {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 enum Line {
-    Add { id: u64, camera: String, payload: String },
-    Remove { id: u64 },
+    Add { number: u64, camera: String, payload: String },
+    Remove { number: u64 },
 }
 
 impl EventSpool {
+    /// Errs when what is at `path` is something else, which [`EventSpool::open`] would refuse.
+    pub fn check(path: &Path) -> Result<(), StoreError> {
+        match kept::check_is_file(path) {
+            Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(());
+            }
+            result => result?,
+        }
+        let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
+        let bytes = read(path, &mut File::open(path).map_err(failed)?)?;
+        kept::heading(path, HEADING, &bytes, is_ours).map(drop)
+    }
+
     /// Opens `path`, or makes it. Also tells how many lines are damaged, which are passed over; one that
-    /// was cut off while it was written does not count, as nobody was told that it was kept.
+    /// was cut off while it was written does not count, as nobody was told that it was kept. A file that
+    /// cannot be written is tried again at each change, and by [`Spool::retry`].
     ///
-    /// Errs with [`StoreError::InUse`] while another process has it.
+    /// Errs with [`StoreError::InUse`] while another process has it, and where it is something else.
     pub fn open(path: &Path) -> Result<(Self, usize), StoreError> {
+        let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
         match kept::check_is_file(path) {
             Err(StoreError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             result => result?,
         }
-        let mut file = kept::open_locked(path, Busy::Refuse).map_err(|source| {
-            let path = path.to_path_buf();
-            match source.kind() {
-                io::ErrorKind::ResourceBusy => StoreError::InUse { path },
-                _ => StoreError::Write { path, source },
+        let mut file = match kept::open_locked(path, Busy::Refuse) {
+            Ok(it) => Some(it),
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                return Err(StoreError::InUse { path: path.to_path_buf() });
             }
-        })?;
-        let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
-        let mut bytes = Vec::new();
-        (&mut file).take(kept::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if kept::MAX_BYTES < bytes.len() as u64 {
-            let reason = format!("it has more than {} bytes", kept::MAX_BYTES);
-            return Err(StoreError::Damaged { path: path.to_path_buf(), reason });
-        }
-        kept::check_heading(path, HEADING, &bytes)?;
-        let mut lines = bytes.split_inclusive(|it| *it == b'\n');
-        let first = lines.next().unwrap_or_default();
+            Err(_) => None,
+        };
+        let bytes = match &mut file {
+            Some(it) => read(path, it)?,
+            // Read only, what is in it can still be sent.
+            None => match File::open(path) {
+                Ok(mut it) => read(path, &mut it)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => return Err(failed(error)),
+            },
+        };
+        let is_whole = kept::heading(path, HEADING, &bytes, is_ours)?;
         let mut it = Self {
             path: path.to_path_buf(),
+            is_behind: file.is_none() || !is_whole,
             file,
             waiting: BTreeMap::new(),
             n_lines: 0,
-            is_behind: false,
         };
-        let mut n_damaged = 0;
-        if first.len() <= HEADING.len() {
-            let failed = |source| StoreError::Write { path: path.to_path_buf(), source };
-            it.file.set_len(0).map_err(failed)?;
-            it.file.write_all(format!("{HEADING}\n").as_bytes()).map_err(failed)?;
-        }
-        for line in lines {
+        let mut n_damaged = usize::from(!is_whole && !HEADING.as_bytes().starts_with(&bytes));
+        for line in bytes.split_inclusive(|it| *it == b'\n').skip(1) {
             it.n_lines += 1;
             match line.strip_suffix(b"\n").map(parse) {
                 Some(Some(line)) => it.take(line),
@@ -87,43 +99,57 @@ impl EventSpool {
 
     fn take(&mut self, line: Line) {
         match line {
-            Line::Add { id, camera, payload } => match Id::new(camera) {
+            Line::Add { number, camera, payload } => match Id::new(camera) {
                 Ok(camera) => {
-                    self.waiting.insert(id, WaitingEvent { id, camera, payload });
+                    self.waiting.insert(number, WaitingEvent { number, camera, payload });
                 }
                 // Its checksum is good, so it is of a version with other ids: nothing to be done.
                 Err(_) => self.is_behind = true,
             },
-            Line::Remove { id } => {
-                self.waiting.remove(&id);
+            Line::Remove { number } => {
+                self.waiting.remove(&number);
             }
         }
     }
 
     /// Brings the file up to what waits, of which `line` is the last change.
     fn log(&mut self, line: &Line) -> io::Result<()> {
+        let Some(file) = self.whole()? else { return self.rewrite() };
         if self.waiting.is_empty() {
-            // Nothing that a full disk could refuse.
-            self.file.set_len(HEADING.len() as u64 + 1)?;
-            (self.n_lines, self.is_behind) = (0, false);
+            file.set_len(HEADING.len() as u64 + 1)?;
+            self.n_lines = 0;
             return Ok(());
         }
-        if self.is_behind || self.waiting.len() + MAX_OLD_LINES <= self.n_lines {
+        if self.waiting.len() + MAX_OLD_LINES <= self.n_lines {
             return self.rewrite();
         }
+        let Some(file) = &mut self.file else { return self.rewrite() };
         // Until it is whole.
         self.is_behind = true;
-        self.file.write_all(text(line)?.as_bytes())?;
+        file.write_all(text(line)?.as_bytes())?;
         if let Line::Add { .. } = line {
-            self.file.sync_data()?;
+            file.sync_data()?;
         }
         self.n_lines += 1;
         self.is_behind = false;
         Ok(())
     }
 
+    /// The file, if it is as it should be but for the last change, and still has its name.
+    fn whole(&self) -> io::Result<Option<&File>> {
+        match &self.file {
+            Some(it) if !self.is_behind && it.metadata()?.nlink() != 0 => Ok(Some(it)),
+            _ => Ok(None),
+        }
+    }
+
     fn rewrite(&mut self) -> io::Result<()> {
         self.is_behind = true;
+        let has_its_name = self.file.as_ref().map(|it| it.metadata()).transpose()?;
+        if has_its_name.is_none_or(|it| it.nlink() == 0) {
+            // Nobody else may have taken the place meanwhile.
+            self.file = Some(kept::open_locked(&self.path, Busy::Refuse)?);
+        }
         let mut content = format!("{HEADING}\n");
         for it in self.waiting.values() {
             content += &text(&add(it))?;
@@ -140,16 +166,19 @@ impl EventSpool {
             fs::remove_file(&temporary).ok();
             return Err(error);
         }
-        (self.file, self.n_lines) = (file, self.waiting.len());
+        (self.file, self.n_lines) = (Some(file), self.waiting.len());
         kept::sync_folder(&self.path)?;
         self.is_behind = false;
         Ok(())
     }
 
-    fn logged(&mut self, line: &Line) -> Result<(), PortError> {
-        self.log(line).map_err(|source| {
+    fn port<T>(&self, result: io::Result<T>) -> Result<T, PortError> {
+        result.map_err(|source| {
             let error = StoreError::Write { path: self.path.clone(), source };
-            PortError::new(Disposition::SkipFrame, error)
+            // With the reason: whoever logs it shows this alone.
+            let reason = std::error::Error::source(&error).map(ToString::to_string);
+            let text = format!("{error}: {}", reason.unwrap_or_default());
+            PortError::new(Disposition::SkipFrame, text)
         })
     }
 }
@@ -161,20 +190,47 @@ impl Spool for EventSpool {
 
     fn add(&mut self, event: WaitingEvent) -> Result<(), PortError> {
         let line = add(&event);
-        self.waiting.insert(event.id, event);
-        self.logged(&line)
+        self.waiting.insert(event.number, event);
+        let result = self.log(&line);
+        self.port(result)
     }
 
-    fn remove(&mut self, id: u64) -> Result<(), PortError> {
-        match self.waiting.remove(&id) {
-            None => Ok(()),
-            Some(_) => self.logged(&Line::Remove { id }),
+    fn remove(&mut self, number: u64) -> Result<(), PortError> {
+        if self.waiting.remove(&number).is_none() {
+            return Ok(());
         }
+        let result = self.log(&Line::Remove { number });
+        self.port(result)
+    }
+
+    fn retry(&mut self) -> Result<bool, PortError> {
+        let result = match self.whole() {
+            Ok(Some(_)) => Ok(false),
+            Ok(None) => self.rewrite().map(|()| true),
+            Err(error) => Err(error),
+        };
+        self.port(result)
     }
 }
 
+fn read(path: &Path, file: &mut File) -> Result<Vec<u8>, StoreError> {
+    let failed = |source| StoreError::Read { path: path.to_path_buf(), source };
+    let mut bytes = Vec::new();
+    file.take(kept::MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if kept::MAX_BYTES < bytes.len() as u64 {
+        let reason = format!("it has more than {} bytes", kept::MAX_BYTES);
+        return Err(StoreError::Damaged { path: path.to_path_buf(), reason });
+    }
+    Ok(bytes)
+}
+
+/// Whether there is a whole line of such a file in `bytes`.
+fn is_ours(bytes: &[u8]) -> bool {
+    bytes.split(|it| *it == b'\n').any(|it| parse(it).is_some())
+}
+
 fn add(it: &WaitingEvent) -> Line {
-    Line::Add { id: it.id, camera: it.camera.to_string(), payload: it.payload.clone() }
+    Line::Add { number: it.number, camera: it.camera.to_string(), payload: it.payload.clone() }
 }
 
 fn text(line: &Line) -> io::Result<String> {
@@ -198,7 +254,7 @@ mod tests {
 
     fn event(id: u64) -> WaitingEvent {
         let payload = format!("{{\"seq\":{id},\"name\":\"Tür\\n\"}}");
-        WaitingEvent { id, camera: Id::new("door").unwrap(), payload }
+        WaitingEvent { number: id, camera: Id::new("door").unwrap(), payload }
     }
 
     fn file() -> (tempfile::TempDir, PathBuf) {
@@ -274,8 +330,9 @@ mod tests {
         spool.add(event(1)).unwrap();
         // A file that cannot be written, as on a full disk, and half a line that it took.
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"0123 {\"ad").unwrap();
-        let good = std::mem::replace(&mut spool.file, File::open(&path).unwrap());
-        spool.add(event(2)).unwrap_err();
+        let good = spool.file.replace(File::open(&path).unwrap());
+        let error = spool.add(event(2)).unwrap_err().to_string();
+        assert!(error.contains("cannot be written: "), "{error}");
         spool.file = good;
         spool.add(event(3)).unwrap();
         drop(spool);
@@ -287,8 +344,9 @@ mod tests {
         let (folder, path) = file();
         for text in ["\nnode = \"garden\"\n", "lookout events 2\n", "lookout state 1\n{}\n"] {
             fs::write(&path, text).unwrap();
-            let error = EventSpool::open(&path).unwrap_err();
-            assert!(matches!(error, StoreError::Other { .. }), "{error}");
+            for error in [EventSpool::check(&path).err(), EventSpool::open(&path).err()] {
+                assert!(matches!(error, Some(StoreError::Other { .. })), "{error:?}");
+            }
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
         }
         let error = EventSpool::open(folder.path()).unwrap_err();
@@ -308,6 +366,47 @@ mod tests {
         spool.add(event(4)).unwrap();
         drop(spool);
         assert_eq!(reopened(&path), (vec![1, 3, 4], 0));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("later/state.events");
+        let (mut spool, _) = EventSpool::open(&path).unwrap();
+        spool.add(event(1)).unwrap_err();
+        spool.retry().unwrap_err();
+        fs::create_dir(folder.path().join("later")).unwrap();
+        assert!(spool.retry().unwrap(), "that proves it");
+        assert!(!spool.retry().unwrap(), "there was nothing to do");
+        assert!(matches!(EventSpool::open(&path), Err(StoreError::InUse { .. })));
+        spool.add(event(2)).unwrap();
+        // Somebody tidied up.
+        fs::remove_file(&path).unwrap();
+        spool.add(event(3)).unwrap();
+        drop(spool);
+        assert_eq!(reopened(&path), (vec![1, 2, 3], 0));
+    }
+
+    #[test]
+    fn a_damaged_first_line_costs_nothing_else() {
+        let (_folder, path) = file();
+        let (mut spool, _) = EventSpool::open(&path).unwrap();
+        spool.add(event(1)).unwrap();
+        drop(spool);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("lookout events", "lookout evemts")).unwrap();
+        EventSpool::check(&path).unwrap();
+        let (mut spool, n_damaged) = EventSpool::open(&path).unwrap();
+        assert_eq!((ids(&spool), n_damaged), (vec![1], 1));
+        spool.add(event(2)).unwrap();
+        drop(spool);
+        assert_eq!(reopened(&path), (vec![1, 2], 0));
+        fs::write(&path, [0; 400]).unwrap();
+        let (mut spool, n_damaged) = EventSpool::open(&path).unwrap();
+        assert_eq!((ids(&spool), n_damaged), (vec![], 1));
+        spool.add(event(3)).unwrap();
+        drop(spool);
+        assert_eq!(reopened(&path), (vec![3], 0));
     }
 
     proptest! {

@@ -26,6 +26,9 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CameraState {
+    /// The number of the last event; 0: there was none.
+    #[serde(default)]
+    last_number: u64,
     last_event: Option<Event>,
     last_known: Option<Known>,
     /// `null` where the fusion has no history.
@@ -123,6 +126,18 @@ impl State {
         }
     }
 
+    /// The number of the last event of `camera` that counts; `None`: nothing is known of it. One that waits for
+    /// the broker with a greater number was never told: the program was killed in between, and what was said is
+    /// what was said before it.
+    pub fn last_event(&self, camera: &Id) -> Option<u64> {
+        self.cameras.get(camera.as_str()).map(|it| it.last_number)
+    }
+
+    /// The greatest of those numbers.
+    pub fn n_events(&self) -> u64 {
+        self.cameras.values().map(|it| it.last_number).max().unwrap_or(0)
+    }
+
     /// What `camera` said, and the history of its fusion if that was over `classes` and of the same fusion.
     pub fn camera(
         &self,
@@ -149,8 +164,9 @@ impl CameraState {
             is_label: it.kind == ClassKind::Label,
             name: it.name.clone(),
         };
-        let CameraMemory { said, means, classes: _ } = memory;
+        let CameraMemory { said, means, classes: _, last_event } = memory;
         Self {
+            last_number: *last_event,
             last_event: said
                 .last_event
                 .as_ref()
@@ -287,6 +303,7 @@ mod tests {
             said: Memory { last_event: Some((None, None)), last_known: Some((cat, time)) },
             means: Means { n_frames: 7, image: 0.25, captions: 0.1 },
             classes: classes("a cat"),
+            last_event: 9,
         }
     }
 
@@ -313,6 +330,8 @@ mod tests {
         }
         let stranger = state.camera(&id("door"), &classes("a cat"), &FROM);
         assert_eq!(stranger, (Memory::default(), None));
+        assert_eq!((state.last_event(&id("yard")), state.last_event(&id("door"))), (Some(9), None));
+        assert_eq!((state.n_events(), State::default().n_events()), (9, 0));
         // A camera that does not run keeps what it said; one that is no more is forgotten.
         let mut next = StateFile::new(&path, &FROM, &state, &[id("shed"), id("door")]);
         next.write(&BTreeMap::new()).unwrap();
@@ -344,6 +363,15 @@ mod tests {
         assert!(file.prompts.is_empty());
     }
 
+    /// A whole file.
+    fn kept_text() -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        let mut file = StateFile::new(&path, &FROM, &State::default(), &[]);
+        file.write(&BTreeMap::from([(id("yard"), memory())])).unwrap();
+        fs::read_to_string(&path).unwrap()
+    }
+
     #[test]
     fn what_is_no_state_stays_and_a_damaged_one_can_be_set_aside() {
         let folder = tempfile::tempdir().unwrap();
@@ -353,7 +381,9 @@ mod tests {
             let error = State::read(&path).unwrap_err();
             assert!(matches!(error, StoreError::Other { .. }), "{error}");
         }
-        for text in ["lookout state 1\nrubbish\n", "lookout state 1\nmore\n"] {
+        let good = kept_text();
+        let damaged = good.replace("lookout state", "lookout stake");
+        for text in ["lookout state 1\nrubbish\n", &damaged, &"\0".repeat(423)] {
             fs::write(&path, text).unwrap();
             let error = State::read(&path).unwrap_err();
             assert!(matches!(error, StoreError::Damaged { .. }), "{error}");

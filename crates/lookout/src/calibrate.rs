@@ -4,7 +4,7 @@ mod from_recording;
 mod live;
 mod report;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use lookout_core::{
-    Calibrator, Classifier, Clock, Decider, Disposition, Id, MAX_VALUES, Picture, PortError, Stamp,
+    Calibrator, ClassKind, Classifier, Clock, Decider, Disposition, Id, MAX_VALUES, Picture,
+    PortError, Stamp,
 };
 use lookout_pipeline::{Gate, GateRules};
 use lookout_store::{Calibrations, CameraCalibration, StoreError};
@@ -21,6 +22,7 @@ use crate::cli::{CalibrateArgs, ConfigArgs};
 use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::failure::Failure;
+use crate::names::Names;
 use crate::packs::Packs;
 use crate::plan::{self, PlannedCamera};
 use crate::recorded::{self, Pace};
@@ -91,6 +93,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
             pace: Pace::new(it.min_interval()),
         });
     }
+    know_absent(&mut subjects, &args.absent)?;
     memory::steady();
     let all_good = match &args.from {
         Some(from) => from_recording::collect(&mut engine, &mut subjects[0], from, args.fps)?,
@@ -101,6 +104,29 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
     };
     finish(args.false_alarms_a_day, &path, &subjects, engine.bundle.space())?;
     if all_good { Ok(()) } else { Err(Failure::Partial) }
+}
+
+/// Takes people at their word that these labels were not in the picture.
+fn know_absent(subjects: &mut [Subject], labels: &[String]) -> anyhow::Result<()> {
+    for label in labels {
+        let mut is_one = false;
+        for Subject { decider, calibrator, .. } in subjects.iter_mut() {
+            let classes = decider.classes();
+            let Ok(idx) = Names::of(classes).find(label) else { continue };
+            if classes.classes()[idx].kind == ClassKind::Label {
+                calibrator.know_absent(idx);
+                is_one = true;
+            }
+        }
+        if !is_one {
+            let classes = subjects.iter().flat_map(|it| it.decider.classes().classes());
+            let labels = classes.filter(|it| it.kind == ClassKind::Label);
+            let known: BTreeSet<&str> = labels.map(|it| it.id.as_str()).collect();
+            let known: Vec<&str> = known.into_iter().collect();
+            bail!("--absent must be one of the labels {}, got {label:?}", known.join(", "));
+        }
+    }
+    Ok(())
 }
 
 /// What is there before the work, to which its results can be added.

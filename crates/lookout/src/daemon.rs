@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
 use lookout_capture::{CameraUri, OpenOptions, PictureLimits, WorkerCommand};
-use lookout_config::{Camera, Config};
+use lookout_config::{Camera, Config, StatePlace};
 use lookout_core::{
     CameraStatus, CaptionSearch, Clock, Embedding, Id, LessonRecall, PortError, Publish, Recalled,
     Remember, Stop, stop_pair,
@@ -61,8 +61,9 @@ pub(crate) fn serve(
     let info = plan.node_info();
     let mut kept = said::open(&plan.config.state, &plan.mqtt.node_id)?;
     let spool = kept.as_mut().and_then(|it| it.spool.take());
-    let health = Health { has_no_spool: kept.is_some() && spool.is_none(), ..Health::default() };
     let keeps_events = spool.is_some();
+    let is_spool_missed = !keeps_events && plan.config.state != StatePlace::Off;
+    let health = Health::default();
     let cameras = plan.classes();
     let publisher = Publisher::start(plan.mqtt.clone(), &info, cameras, Arc::clone(&clock), spool)
         .map_err(anyhow::Error::from)?;
@@ -143,7 +144,10 @@ pub(crate) fn serve(
         if health.state_is_behind.load(SeqCst) {
             status += ", the state cannot be written";
         }
-        if health.has_no_spool || link.spool_error.is_some() {
+        if link.spool_error.is_some() {
+            publisher.retry_spool();
+        }
+        if is_spool_missed || link.spool_error.is_some() {
             status += ", waiting events are not kept";
         }
         if let Some(note) = uncalibrated.get() {
@@ -168,7 +172,6 @@ pub(crate) fn serve(
     }
     let began = *stop_began.lock().unwrap_or_else(PoisonError::into_inner);
     let used = began.map_or(Duration::ZERO, |it| clock.monotonic().saturating_sub(it));
-    let is_keeping = keeps_events && publisher.snapshot().spool_error.is_none();
     let closed = publisher.close(grace.saturating_sub(used).max(Duration::from_secs(1)));
     let link = publisher.snapshot();
     tracing::info!(
@@ -182,7 +185,7 @@ pub(crate) fn serve(
     if !closed.disconnected || 0 < closed.n_events {
         tracing::warn!(
             events = closed.n_events,
-            events_kept = is_keeping,
+            events_kept = keeps_events && link.spool_error.is_none(),
             topics = closed.topics.join(" "),
             "The broker did not acknowledge everything before the end."
         );
@@ -235,6 +238,7 @@ fn start_stages(
         let memory =
             kept.as_ref().map(|it| it.state.camera(&camera.settings.id, &camera.classes, &from));
         let memory = memory.unwrap_or_default();
+        let last_event = kept.as_ref().and_then(|it| it.state.last_event(&camera.settings.id));
         let counters = Arc::new(CameraCounters::default());
         tracks.push(camera.track(
             &config,
@@ -243,6 +247,7 @@ fn start_stages(
             clock.monotonic(),
             &counters,
             memory,
+            last_event.unwrap_or(0),
         )?);
         let PlannedCamera { settings, uri, .. } = camera;
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));
@@ -253,6 +258,7 @@ fn start_stages(
         let is_behind = Arc::clone(&health.lessons_are_behind);
         Box::new(WatchedLessons { lessons: it, is_behind }) as Box<dyn LessonRecall>
     });
+    let n_events = kept.as_ref().map_or(0, |it| it.n_events);
     let memory = kept.map(|Kept { path, state, .. }| {
         let file = StateFile::new(&path, &from, &state, &idle);
         let is_behind = Arc::clone(&health.state_is_behind);
@@ -264,6 +270,7 @@ fn start_stages(
         n_candidates: engine.n_candidates,
         lessons,
         memory,
+        n_events,
         tracks,
         publish: Arc::clone(publish),
         clock: Arc::clone(clock),
@@ -318,8 +325,6 @@ pub(crate) fn camera_stage(
 struct Health {
     lessons_are_behind: Arc<AtomicBool>,
     state_is_behind: Arc<AtomicBool>,
-    /// The file of waiting events could not be opened.
-    has_no_spool: bool,
 }
 
 /// Lessons whose state the operator sees.

@@ -74,6 +74,10 @@ impl Publish for Printer {
         self.publish.camera_status(camera, status);
     }
 
+    fn keep(&self, decision: &Decision) {
+        self.publish.keep(decision);
+    }
+
     fn decision(&self, decision: Decision) {
         let Some(evidence) = &decision.evidence else { return self.publish.decision(decision) };
         let n_left = self.n_left.as_ref().map(|it| it.load(SeqCst));

@@ -73,6 +73,7 @@ impl PlannedCamera {
         now: Duration,
         counters: &Arc<CameraCounters>,
         memory: (Memory, Option<Means>),
+        last_event: u64,
     ) -> anyhow::Result<Track> {
         let background = self.background();
         Ok(Track::new(TrackSettings {
@@ -90,6 +91,7 @@ impl PlannedCamera {
             heartbeat,
             counters: Arc::clone(counters),
             memory,
+            last_event,
         }))
     }
 

@@ -12,17 +12,21 @@ use lookout_config::{Config, Fault, StatePlace};
 use lookout_core::{CameraMemory, Id, PortError, Remember, Spool};
 use lookout_store::{EventSpool, State, StateFile, StoreError, set_aside};
 
+use crate::output;
+
 /// What an earlier run left, which this process alone may go on with.
 pub(crate) struct Kept {
     /// The state file.
     pub(crate) path: PathBuf,
     /// What it says.
     pub(crate) state: State,
-    /// The events that wait; `None` where there can be no such file, which was told.
+    /// The events that wait; `None` where there is a file and no sense in it, which was told.
     pub(crate) spool: Option<Box<dyn Spool>>,
+    /// The number of the last event of all runs.
+    pub(crate) n_events: u64,
 }
 
-/// Whether what is at the place of the state may be replaced: it is a state, damaged or not, or nothing.
+/// Whether what is at the places of state and events may be replaced: it is theirs, damaged or not, or nothing.
 pub(crate) fn check(config: &Config, node_id: &str) -> Result<(), Fault> {
     let Some(path) = path(&config.state, node_id) else { return Ok(()) };
     let fault = |rule: String| config.fault("state", rule, None);
@@ -34,13 +38,16 @@ pub(crate) fn check(config: &Config, node_id: &str) -> Result<(), Fault> {
             folder.display()
         )));
     }
-    match State::read(&path) {
-        Err(error @ (StoreError::NoFile { .. } | StoreError::Other { .. })) => {
-            Err(fault(format!("cannot be used: {error}")))
+    for result in [State::read(&path).map(drop), EventSpool::check(&events(&path))] {
+        match result {
+            Err(error @ (StoreError::NoFile { .. } | StoreError::Other { .. })) => {
+                return Err(fault(format!("cannot be used: {error}")));
+            }
+            // Told when it is opened; the daemon goes on without it.
+            Ok(()) | Err(_) => {}
         }
-        // Told when it is opened; the daemon goes on without it.
-        Ok(_) | Err(_) => Ok(()),
     }
+    Ok(())
 }
 
 /// Opens the files; `None` where nothing is kept. A state that cannot be read is told and hinders nobody:
@@ -50,7 +57,10 @@ pub(crate) fn check(config: &Config, node_id: &str) -> Result<(), Fault> {
 pub(crate) fn open(place: &StatePlace, node_id: &str) -> anyhow::Result<Option<Kept>> {
     let Some(path) = path(place, node_id) else {
         if *place == StatePlace::Usual {
-            tracing::info!("There is no folder for states: a restart announces anew what it sees.");
+            tracing::info!(
+                "There is no folder for states: a restart announces anew what it sees, and the end of the \
+                 program loses the events that wait for the broker. Set `state` to a file, or to \"off\"."
+            );
         }
         return Ok(None);
     };
@@ -60,7 +70,7 @@ pub(crate) fn open(place: &StatePlace, node_id: &str) -> anyhow::Result<Option<K
         let folder = folder.display();
         tracing::warn!(%folder, %error, "The folder of the state cannot be made.");
     }
-    let spool = spool(&path)?;
+    let mut spool = spool(&path)?;
     let state = State::read(&path).unwrap_or_else(|error| {
         let copy = copied(&path, &error);
         let error = anyhow!(error);
@@ -70,21 +80,30 @@ pub(crate) fn open(place: &StatePlace, node_id: &str) -> anyhow::Result<Option<K
         );
         State::default()
     });
-    Ok(Some(Kept { path, state, spool }))
+    let mut n_events = state.n_events();
+    for event in spool.as_ref().map_or_else(Vec::new, |it| it.waiting()) {
+        n_events = n_events.max(event.number);
+        let never_told = state.last_event(&event.camera).is_some_and(|last| last < event.number);
+        if let (true, Some(spool)) = (never_told, &mut spool) {
+            tracing::debug!(camera = %event.camera, "An event that nobody was told of is taken back.");
+            if let Err(error) = spool.remove(event.number) {
+                tracing::debug!(%error, "It is taken back for this run alone.");
+            }
+        }
+    }
+    Ok(Some(Kept { path, state, spool, n_events }))
 }
 
 /// The events beside the state at `path`. Having them is having the state.
 fn spool(path: &Path) -> anyhow::Result<Option<Box<dyn Spool>>> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".events");
-    let events = PathBuf::from(name);
+    let events = events(path);
     match EventSpool::open(&events) {
         Ok((spool, n_damaged)) => {
             if 0 < n_damaged {
                 let copy = copied(&events, &damaged(&events, n_damaged));
                 tracing::warn!(
-                    "Of the events that waited for the broker {n_damaged} cannot be read and are \
-                     lost{copy}"
+                    "Of the file of events that wait for the broker {} cannot be read{copy}",
+                    output::count(n_damaged, "line")
                 );
             }
             Ok(Some(Box::new(spool)))
@@ -97,14 +116,21 @@ fn spool(path: &Path) -> anyhow::Result<Option<Box<dyn Spool>>> {
         }),
         Err(error @ (StoreError::NoFile { .. } | StoreError::Other { .. })) => Err(error.into()),
         Err(error) => {
-            let copy = copied(&events, &error);
-            let error = anyhow!(error);
             tracing::warn!(
-                "Events that wait for the broker are lost at the end of the program: {error:#}{copy}"
+                "The end of the program loses the events that wait for the broker, as their file is of no \
+                 use; move it away: {:#}",
+                anyhow!(error)
             );
             Ok(None)
         }
     }
+}
+
+/// The file of the events that belong to the state at `path`.
+fn events(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".events");
+    name.into()
 }
 
 fn damaged(path: &Path, n_lines: usize) -> StoreError {
@@ -121,13 +147,14 @@ fn copied(path: &Path, error: &StoreError) -> String {
     }
 }
 
-/// Where the state lies; `None`: nowhere.
+/// Where the state lies; `None`: nowhere. A link stays one: what it leads to is the file.
 fn path(place: &StatePlace, node_id: &str) -> Option<PathBuf> {
-    match place {
-        StatePlace::Off => None,
-        StatePlace::File(path) => Some(path.clone()),
-        StatePlace::Usual => Some(usual_folder()?.join(format!("{node_id}.state"))),
-    }
+    let path = match place {
+        StatePlace::Off => return None,
+        StatePlace::File(path) => path.clone(),
+        StatePlace::Usual => usual_folder()?.join(format!("{node_id}.state")),
+    };
+    Some(fs::canonicalize(&path).unwrap_or(path))
 }
 
 /// Where a service manager or the user has such files.

@@ -185,6 +185,12 @@ fn a_label_in_the_picture_is_told_and_gets_no_bound() {
     let it = all.finish(1.0).unwrap();
     assert_eq!(it.classes[1].why_no_bound, Some(NoBound::SeemsPresent { accepted: 0.05 }));
     assert!(it.classes[0].background.bound.is_some());
+    // Somebody knows better, of one label.
+    all.n_accepted[0] = 60;
+    all.know_absent(1);
+    let it = all.finish(1.0).unwrap();
+    assert!(it.classes[1].background.bound.is_some() && it.classes[1].why_no_bound.is_none());
+    assert_eq!(it.classes[0].background.bound, None);
 }
 
 #[test]

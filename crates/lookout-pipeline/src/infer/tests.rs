@@ -62,16 +62,17 @@ impl LessonRecall for Lesson {
     }
 }
 
-/// Writes down what was to be known each time, and how many decisions had been told before.
+/// Writes down what was to be known each time, and what had been kept and told before.
 struct Diary(Arc<Recorder>, Arc<Mutex<Entries>>);
 
-/// What was remembered, and how many decisions had been published by then.
-type Entries = Vec<(usize, BTreeMap<Id, CameraMemory>)>;
+/// What was remembered, and how many events had been kept and decisions published by then.
+type Entries = Vec<([usize; 2], BTreeMap<Id, CameraMemory>)>;
 
 impl Remember for Diary {
     fn remember(&mut self, cameras: &BTreeMap<Id, CameraMemory>) -> Result<(), PortError> {
+        let n_kept = self.0.kept.lock().unwrap().len();
         let n_told = self.0.decisions.lock().unwrap().len();
-        self.1.lock().unwrap().push((n_told, cameras.clone()));
+        self.1.lock().unwrap().push(([n_kept, n_told], cameras.clone()));
         Err(PortError::new(Disposition::SkipFrame, "a full disk is no reason to end"))
     }
 }
@@ -98,6 +99,7 @@ fn run(
         n_candidates: 4,
         lessons,
         memory: None,
+        n_events: 0,
         tracks,
         publish: Arc::clone(&publish) as Arc<dyn Publish>,
         clock,
@@ -178,6 +180,7 @@ fn labels_change_between_two_frames_for_all_cameras_at_once() {
         n_candidates: 4,
         lessons: None,
         memory: None,
+        n_events: 0,
         tracks,
         publish: Arc::clone(&publish) as Arc<dyn Publish>,
         clock,
@@ -240,6 +243,7 @@ fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
             n_candidates: 4,
             lessons: None,
             memory: Some(Box::new(Diary(Arc::clone(&publish), Arc::clone(&diary)))),
+            n_events: 6,
             tracks: tracks.collect(),
             publish: Arc::clone(&publish) as Arc<dyn Publish>,
             clock,
@@ -252,9 +256,11 @@ fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
         (events.map(|it| it.0).collect::<Vec<usize>>(), kept)
     };
     let (events, kept) = run(&[0, 0], (Memory::default(), None));
-    // Each event is kept before it is told, and once more all at the end.
-    let n_told: Vec<usize> = kept.iter().map(|it| it.0).collect();
-    assert_eq!((events.as_slice(), n_told.as_slice()), ([2, 3].as_slice(), [2, 3, 4].as_slice()));
+    // Each event is kept, then what was said up to it, and then it is told; all that once more at the end.
+    let before: Vec<[usize; 2]> = kept.iter().map(|it| it.0).collect();
+    assert_eq!((events, before), (vec![2, 3], vec![[1, 2], [2, 3], [2, 4]]));
+    let numbers = |entry: usize| ["a", "b"].map(|it| kept[entry].1[&id(it)].last_event);
+    assert_eq!([0, 1, 2].map(numbers), [[7, 0], [7, 8], [7, 8]], "after the six of earlier runs");
     let CameraMemory { said, means, .. } = kept[2].1[&id("a")].clone();
     assert_eq!(said.last_event.as_ref().unwrap().0.as_ref().unwrap().id, id("cat"));
     assert!(kept[0].1[&id("b")].said.last_event.is_none(), "the second camera comes later");
@@ -295,6 +301,7 @@ fn decided(frames: &[Vec<(u8, bool)>], turns: &[usize]) -> Vec<Vec<String>> {
         n_candidates: 4,
         lessons: None,
         memory: None,
+        n_events: 0,
         tracks: tracks.collect(),
         publish: Arc::clone(&publish) as Arc<dyn Publish>,
         clock: Arc::clone(&clock) as Arc<dyn Clock>,

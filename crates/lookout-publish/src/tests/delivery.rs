@@ -141,20 +141,20 @@ fn events_that_wait_survive_the_end_of_the_program() {
     broker.stop();
     let shelf = Shelf::default();
     let publisher = start_with(settings(port), &shelf);
-    (1..=3).for_each(|seq| publisher.decision(event(seq)));
+    (1..=3).for_each(|seq| tell(&publisher, seq));
     let first_run = publisher.boot_id().to_owned();
     assert_eq!(publisher.close(LONG).n_events, 3);
-    assert_eq!(shelf.ids(), [0, 1, 2]);
+    assert_eq!(shelf.ids(), [1, 2, 3]);
 
     // Fewer than that may wait now, and the oldest goes, of the earlier run's as of this one's.
     let two = || MqttSettings { event_capacity: 2, ..settings(port) };
     drop(start_with(two(), &shelf));
-    assert_eq!(shelf.ids(), [1, 2]);
+    assert_eq!(shelf.ids(), [2, 3]);
     let other = Shelf::default();
     let publisher = start_with(two(), &other);
-    (1..=3).for_each(|seq| publisher.decision(event(seq)));
+    (1..=3).for_each(|seq| tell(&publisher, seq));
     drop(publisher);
-    assert_eq!(other.ids(), [1, 2]);
+    assert_eq!(other.ids(), [2, 3]);
 
     let broker = restart(port);
     let watch = broker.watch();
@@ -169,11 +169,11 @@ fn events_that_wait_survive_the_end_of_the_program() {
     }
     assert!(publisher.wait_drained(LONG));
     broker.withhold_acks(true);
-    publisher.decision(event(1));
-    assert_eq!(next_event(&watch), (1, false), "an event of this run");
+    tell(&publisher, 4);
+    assert_eq!(next_event(&watch), (4, false), "an event of this run");
     assert_eq!(publisher.snapshot().n_events_waiting, 1);
     publisher.close(Duration::from_millis(50));
-    assert_eq!(shelf.ids(), [3], "what was acknowledged is gone, and what was not is kept");
+    assert_eq!(shelf.ids(), [4], "what was acknowledged is gone, and what was not is kept");
 }
 
 #[test]
@@ -183,14 +183,21 @@ fn a_spool_that_fails_is_told_and_hinders_nothing() {
     let shelf = Shelf::default();
     let publisher = start_with(settings(broker.addr().port()), &shelf);
     shelf.set_failing(true);
-    publisher.decision(event(1));
+    tell(&publisher, 1);
     assert_eq!(next_event(&watch), (1, false));
     let error = publisher.snapshot().spool_error;
     assert!(error.is_some_and(|it| it.contains("full")));
     shelf.set_failing(false);
-    publisher.decision(event(2));
+    tell(&publisher, 2);
     assert_eq!(next_event(&watch), (2, false));
     assert!(publisher.wait_drained(LONG));
+    assert_eq!(publisher.snapshot().spool_error, None);
+    // What is struck out proves nothing, what is tried again does.
+    shelf.set_failing(true);
+    publisher.retry_spool();
+    shelf.set_failing(false);
+    publisher.forget(7);
+    assert!(publisher.snapshot().spool_error.is_some());
     publisher.close(LONG);
     assert_eq!((publisher.snapshot().spool_error, shelf.ids()), (None, vec![]));
 }

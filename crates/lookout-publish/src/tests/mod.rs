@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use lookout_core::{
     AdaptationMode, Adapted, Change, Class, ClassKind, ClassSet, Clock, Decision, Disposition,
-    Distribution, Embedding, Evidence, Id, LastKnown, Outcome, PortError, Reason, Recalled,
-    Retrieved, Snapshot, Spool, Stamp, State, Stop, Taught, WaitingEvent, Weights, When,
+    Distribution, Embedding, Evidence, Id, LastKnown, Outcome, PortError, Publish, Reason,
+    Recalled, Retrieved, Snapshot, Spool, Stamp, State, Stop, Taught, WaitingEvent, Weights, When,
 };
 
 use crate::payload::{IndexInfo, ModelInfo, NodeInfo};
@@ -142,6 +142,7 @@ fn decision(seq: u64) -> Decision {
         snapshot: snapshot(),
         send_state: true,
         change: Some(Change { from: Outcome::Unknown, to: Outcome::Class(0) }),
+        event: seq,
         otherwise: Some(State::Label(1)),
     }
 }
@@ -149,6 +150,19 @@ fn decision(seq: u64) -> Decision {
 /// A decision that makes an event and nothing else.
 fn event(seq: u64) -> Decision {
     Decision { evidence: None, send_state: false, ..decision(seq) }
+}
+
+impl Publisher {
+    /// As the link does with what is acknowledged.
+    fn forget(&self, number: u64) {
+        self.shared.forget(number);
+    }
+}
+
+/// Hands over such an event as the pipeline does.
+fn tell(publisher: &Publisher, seq: u64) {
+    publisher.keep(&event(seq));
+    publisher.decision(event(seq));
 }
 
 fn settings(port: u16) -> MqttSettings {
@@ -164,7 +178,7 @@ struct Shelf(Arc<Mutex<(Vec<WaitingEvent>, bool)>>);
 
 impl Shelf {
     fn ids(&self) -> Vec<u64> {
-        self.waiting().iter().map(|it| it.id).collect()
+        self.waiting().iter().map(|it| it.number).collect()
     }
 
     fn set_failing(&self, is_failing: bool) {
@@ -189,9 +203,13 @@ impl Spool for Shelf {
         self.result()
     }
 
-    fn remove(&mut self, id: u64) -> Result<(), PortError> {
-        self.0.lock().unwrap().0.retain(|it| it.id != id);
+    fn remove(&mut self, number: u64) -> Result<(), PortError> {
+        self.0.lock().unwrap().0.retain(|it| it.number != number);
         self.result()
+    }
+
+    fn retry(&mut self) -> Result<bool, PortError> {
+        self.result().map(|()| true)
     }
 }
 

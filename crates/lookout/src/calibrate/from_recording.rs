@@ -16,7 +16,7 @@ use crate::recorded::{self, BadFrames};
 
 /// Takes in the frames of the recording at `path` that the daemon would have asked for. Where it says that
 /// a label is there, the frame is left out; one that cannot be used is told and left out. Whether all
-/// could be used.
+/// could be used. Where it says of each that no label is there, all labels are known to be absent.
 pub(super) fn collect(
     engine: &mut Engine,
     subject: &mut Subject,
@@ -29,6 +29,7 @@ pub(super) fn collect(
     let truths = recorded::truths(&recording, classes, subject.camera.as_str())?;
     let mut meter = Meter::start("frames");
     let (mut n_label, mut n_dropped) = (0u64, 0u64);
+    let mut is_all_said = true;
     let mut bad = BadFrames::default();
     while let Some(next) = recording.next() {
         let (done, total) = recording.progress();
@@ -44,9 +45,14 @@ pub(super) fn collect(
             n_dropped += 1;
             continue;
         }
-        if truths.iter().any(|it| matches!(it.of(&frame.truth), Truth::Label(_))) {
-            n_label += 1;
-            continue;
+        let mut said = truths.iter().map(|it| it.of(&frame.truth));
+        match said.next().unwrap_or(Truth::Unsaid) {
+            Truth::Label(_) => {
+                n_label += 1;
+                continue;
+            }
+            Truth::Unsaid => is_all_said = false,
+            Truth::NoLabel => {}
         }
         let picture = match frame.picture() {
             Ok(picture) => picture,
@@ -68,6 +74,11 @@ pub(super) fn collect(
         }
     }
     meter.finish();
+    if is_all_said {
+        for idx in 0..subject.decider.classes().classes().len() {
+            subject.calibrator.know_absent(idx);
+        }
+    }
     if 0 < n_dropped {
         let (n, come) =
             (output::count(n_dropped, "frame"), if n_dropped == 1 { "comes" } else { "come" });

@@ -30,6 +30,8 @@ struct Nobody;
 impl Publish for Nobody {
     fn camera_status(&self, _: &Id, _: CameraStatus) {}
 
+    fn keep(&self, _: &Decision) {}
+
     fn decision(&self, _: Decision) {}
 
     fn classes(&self, _: &BTreeMap<Id, Arc<ClassSet>>) {}

@@ -14,6 +14,7 @@ Examples:
   lookout calibrate --config lookout.toml --for 10m
   lookout calibrate --config lookout.toml --camera yard --for 2h --false-alarms-a-day 0.2
   lookout calibrate --config lookout.toml --camera yard --from recordings/yard
+  lookout calibrate --config lookout.toml --camera yard --absent 'delivery van'
   lookout calibrate --config lookout.toml --show
 
 Keep what the labels mean out of the picture meanwhile. For each label the cosine's middle and
@@ -28,6 +29,10 @@ A device that a running daemon holds, /dev/video0, cannot be opened twice: stop 
 (systemctl stop lookout). Cameras of the network can mostly be watched by both.
 
 A frame of a recording that cannot be used is told and left out; the exit code is then 1.
+
+A label that is accepted in more than 1 % of the frames, or keeps to two levels, seems to be in the
+picture and gets no bound, unless --absent says that it was not there. A scene that changes too
+slowly for the time gives provisional bounds, above all that was seen.
 
 Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a running
 daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
@@ -57,6 +62,10 @@ pub(crate) struct CalibrateArgs {
     /// How often a day the labels of a camera may be announced of nothing, all together
     #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = parse_rate)]
     pub(crate) false_alarms_a_day: f64,
+    /// A label that surely was not in the picture, though it may look so; may be repeated. Those of a
+    /// recording whose every frame has its truth are known
+    #[arg(long, value_name = "LABEL", conflicts_with = "show")]
+    pub(crate) absent: Vec<String>,
     /// The file to write, or to show [default: `calibration` of the configuration]
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,

@@ -61,6 +61,7 @@ impl Run {
                 Duration::ZERO,
                 &Arc::default(),
                 Default::default(),
+                0,
             )?,
             pace: Pace::new(camera.min_interval()),
             last: None,
