@@ -27,4 +27,4 @@ pub use gate::{Gate, GateRules};
 pub use infer::{Busy, InferStage, NewLabels};
 pub use mailbox::{FrameReceiver, FrameSender, LabelSender, Put, Taken, mailboxes};
 pub use supervise::{Event, Report, StageError, Supervisor};
-pub use track::{Labels, Track, TrackSettings};
+pub use track::{Earlier, Labels, Track, TrackSettings};

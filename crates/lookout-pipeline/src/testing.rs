@@ -135,7 +135,6 @@ pub(crate) fn settings_of(ids: &[&str], now: Duration) -> TrackSettings {
         max_age: second,
         heartbeat: second * 30,
         counters: Arc::default(),
-        memory: Default::default(),
-        last_event: 0,
+        earlier: Default::default(),
     }
 }

@@ -28,8 +28,17 @@ pub struct TrackSettings {
     pub heartbeat: Duration,
     /// Shared with the camera's stage.
     pub counters: Arc<CameraCounters>,
-    /// What an earlier run said, and its history of fusion where that was over the same classes.
-    pub memory: (Memory, Option<Means>),
+    /// What an earlier run left.
+    pub earlier: Earlier,
+}
+
+/// What an earlier run of a camera left.
+#[derive(Clone, Debug, Default)]
+pub struct Earlier {
+    /// What it said.
+    pub said: Memory,
+    /// Its history of fusion, where that was over the same classes.
+    pub means: Option<Means>,
     /// The number of its last event; 0: there was none.
     pub last_event: u64,
 }
@@ -74,8 +83,7 @@ impl Track {
             max_age,
             heartbeat,
             counters,
-            memory: (memory, means),
-            last_event,
+            earlier: Earlier { said, means, last_event },
         } = settings;
         if let Some(means) = means {
             classifier.go_on_from(means);
@@ -93,7 +101,7 @@ impl Track {
             heartbeat,
             seq: 0,
             sent: None,
-            memory,
+            memory: said,
         }
     }
 

@@ -235,10 +235,7 @@ fn start_stages(
     let mut stages = Vec::new();
     let mut all_counters = Vec::new();
     for camera in enabled {
-        let memory =
-            kept.as_ref().map(|it| it.state.camera(&camera.settings.id, &camera.classes, &from));
-        let memory = memory.unwrap_or_default();
-        let last_event = kept.as_ref().and_then(|it| it.state.last_event(&camera.settings.id));
+        let earlier = kept.as_ref().map(|it| it.earlier(&camera, &from)).unwrap_or_default();
         let counters = Arc::new(CameraCounters::default());
         tracks.push(camera.track(
             &config,
@@ -246,8 +243,7 @@ fn start_stages(
             mqtt.heartbeat,
             clock.monotonic(),
             &counters,
-            memory,
-            last_event.unwrap_or(0),
+            earlier,
         )?);
         let PlannedCamera { settings, uri, .. } = camera;
         all_counters.push((settings.id.clone(), Arc::clone(&counters)));

@@ -10,11 +10,11 @@ use lookout_capture::CameraUri;
 use lookout_config::{Camera, Config, Fault};
 use lookout_core::{
     Background, Bank, BankWords, ClassEmbeddings, ClassSet, ClassSetError, Decider, DecisionRules,
-    Id, InvalidRules, Means, Memory, Weighting,
+    Id, InvalidRules, Weighting,
 };
 use lookout_encoder::{Bundle, Runtime};
 use lookout_index::Index;
-use lookout_pipeline::{CameraCounters, GateRules, Track, TrackSettings};
+use lookout_pipeline::{CameraCounters, Earlier, GateRules, Track, TrackSettings};
 use lookout_publish::payload::{IndexInfo, ModelInfo, NodeInfo};
 use lookout_publish::{MqttSettings, PublishError, Publisher, Secret, Tls};
 use lookout_store::StoreError;
@@ -72,8 +72,7 @@ impl PlannedCamera {
         heartbeat: Duration,
         now: Duration,
         counters: &Arc<CameraCounters>,
-        memory: (Memory, Option<Means>),
-        last_event: u64,
+        earlier: Earlier,
     ) -> anyhow::Result<Track> {
         let background = self.background();
         Ok(Track::new(TrackSettings {
@@ -90,8 +89,7 @@ impl PlannedCamera {
             max_age: self.settings.max_age,
             heartbeat,
             counters: Arc::clone(counters),
-            memory,
-            last_event,
+            earlier,
         }))
     }
 

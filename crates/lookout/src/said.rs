@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use anyhow::{Context, anyhow};
 use lookout_config::{Config, Fault, StatePlace};
 use lookout_core::{CameraMemory, Id, PortError, Remember, Spool};
-use lookout_store::{EventSpool, State, StateFile, StoreError, set_aside};
+use lookout_pipeline::Earlier;
+use lookout_store::{EventSpool, FusedFrom, State, StateFile, StoreError, set_aside};
 
 use crate::output;
+use crate::plan::PlannedCamera;
 
 /// What an earlier run left, which this process alone may go on with.
 pub(crate) struct Kept {
@@ -24,6 +26,15 @@ pub(crate) struct Kept {
     pub(crate) spool: Option<Box<dyn Spool>>,
     /// The number of the last event of all runs.
     pub(crate) n_events: u64,
+}
+
+impl Kept {
+    /// What is left of a camera whose fusion is now made `from` these.
+    pub(crate) fn earlier(&self, camera: &PlannedCamera, from: &FusedFrom<'_>) -> Earlier {
+        let id = &camera.settings.id;
+        let (said, means) = self.state.camera(id, &camera.classes, from);
+        Earlier { said, means, last_event: self.state.last_event(id).unwrap_or(0) }
+    }
 }
 
 /// Whether what is at the places of state and events may be replaced: it is theirs, damaged or not, or nothing.
@@ -39,12 +50,9 @@ pub(crate) fn check(config: &Config, node_id: &str) -> Result<(), Fault> {
         )));
     }
     for result in [State::read(&path).map(drop), EventSpool::check(&events(&path))] {
-        match result {
-            Err(error @ (StoreError::NoFile { .. } | StoreError::Other { .. })) => {
-                return Err(fault(format!("cannot be used: {error}")));
-            }
-            // Told when it is opened; the daemon goes on without it.
-            Ok(()) | Err(_) => {}
+        // Anything else is told when it is opened, and the daemon goes on without it.
+        if let Err(error @ (StoreError::NoFile { .. } | StoreError::Other { .. })) = result {
+            return Err(fault(format!("cannot be used: {error}")));
         }
     }
     Ok(())

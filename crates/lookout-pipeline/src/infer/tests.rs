@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::testing::{Recorder, SimulatedClock, axis, classes, frame, id, settings_of, track};
-use crate::{CameraCounters, GateRules, TrackSettings, mailboxes};
+use crate::{CameraCounters, Earlier, GateRules, TrackSettings, mailboxes};
 use lookout_core::{
     Background, Bound, CameraMemory, Candidate, ClassBackground, Decider, DecisionRules, Embedding,
-    Means, Memory, Picture, State,
+    Picture, State,
 };
 use proptest::strategy::Strategy;
 use std::sync::Mutex;
@@ -222,7 +222,7 @@ fn a_lesson_corrects_from_the_next_frame_on() {
 fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
     let now = Duration::from_secs(100);
     // A run of these frames of one camera, which knows what an earlier run said.
-    let run = |lumas: &[u8], memory: (Memory, Option<Means>)| {
+    let run = |lumas: &[u8], earlier: Earlier| {
         let publish = Arc::new(Recorder::default());
         let clock = Arc::new(SimulatedClock::default());
         clock.set(now);
@@ -234,7 +234,7 @@ fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
         let ids = ["a", "b", "c"].into_iter().take(lumas.len());
         let tracks = ids.map(|it| {
             let settings = settings_of(&["cat", "dog"], now);
-            Track::new(TrackSettings { camera: id(it), memory: memory.clone(), ..settings })
+            Track::new(TrackSettings { camera: id(it), earlier: earlier.clone(), ..settings })
         });
         let diary = Arc::new(Mutex::new(Vec::new()));
         let stage = InferStage {
@@ -255,7 +255,7 @@ fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
         let events = told.iter().enumerate().filter(|it| it.1.change.is_some());
         (events.map(|it| it.0).collect::<Vec<usize>>(), kept)
     };
-    let (events, kept) = run(&[0, 0], (Memory::default(), None));
+    let (events, kept) = run(&[0, 0], Earlier::default());
     // Each event is kept, then what was said up to it, and then it is told; all that once more at the end.
     let before: Vec<[usize; 2]> = kept.iter().map(|it| it.0).collect();
     assert_eq!((events, before), (vec![2, 3], vec![[1, 2], [2, 3], [2, 4]]));
@@ -264,10 +264,10 @@ fn an_event_is_kept_before_it_is_told_and_what_was_kept_makes_no_event() {
     let CameraMemory { said, means, .. } = kept[2].1[&id("a")].clone();
     assert_eq!(said.last_event.as_ref().unwrap().0.as_ref().unwrap().id, id("cat"));
     assert!(kept[0].1[&id("b")].said.last_event.is_none(), "the second camera comes later");
-    let memory = (said, Some(means));
-    let (events, kept) = run(&[0], memory.clone());
+    let earlier = Earlier { said, means: Some(means), last_event: 7 };
+    let (events, kept) = run(&[0], earlier.clone());
     assert_eq!((events.len(), kept.len()), (0, 1), "the same label, kept at the end alone");
-    assert_eq!(run(&[1], memory).0.len(), 1, "another label");
+    assert_eq!(run(&[1], earlier).0.len(), 1, "another label");
 }
 
 /// Cameras that see these classes one frame after the other; `turns` says whose turn it is.

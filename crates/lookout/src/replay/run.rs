@@ -8,7 +8,7 @@ use anyhow::Context;
 use lookout_capture::{Truth as Told, thumbnail};
 use lookout_config::Config;
 use lookout_core::{Candidate, ClassSet, Decision, Embedding, Evidence, Picture, Recalled, Stamp};
-use lookout_pipeline::Track;
+use lookout_pipeline::{Earlier, Track};
 use lookout_replay::{Counts, DecidedBy, Figures, Seen, Timeline};
 
 use crate::engine::Recipe;
@@ -60,8 +60,7 @@ impl Run {
                 NEVER,
                 Duration::ZERO,
                 &Arc::default(),
-                Default::default(),
-                0,
+                Earlier::default(),
             )?,
             pace: Pace::new(camera.min_interval()),
             last: None,
