@@ -179,17 +179,30 @@ impl ClassSet {
     }
 
     /// The texts whose mean embedding stands for class `idx`: every template with the name and
-    /// every alias, then the class's own prompts, without repetition. At least one.
+    /// every alias, then the class's own prompts, without repetition. At least one. Where a template has an
+    /// article before its `{}`, a name brings none: "a photo of a {}" and "the cat" make "a photo of a cat".
     pub fn prompts(&self, idx: usize) -> Vec<String> {
         let class = &self.classes[idx];
         let names = || std::iter::once(&class.name).chain(&class.aliases);
-        let filled = self
-            .templates
-            .iter()
-            .flat_map(|template| names().map(|name| template.replacen("{}", name.trim(), 1)));
+        let filled =
+            self.templates.iter().flat_map(|template| names().map(|name| fill(template, name)));
         let mut seen = HashSet::new();
         filled.chain(class.prompts.iter().cloned()).filter(|it| seen.insert(it.clone())).collect()
     }
+}
+
+/// What may stand before a noun, in any case.
+const ARTICLES: [&str; 3] = ["a", "an", "the"];
+
+fn fill(template: &str, name: &str) -> String {
+    let name = name.trim();
+    let before = template.split("{}").next().unwrap_or_default();
+    let is_article = |it: &str| ARTICLES.iter().any(|article| it.eq_ignore_ascii_case(article));
+    let has_article =
+        before.ends_with(' ') && before.split_whitespace().last().is_some_and(is_article);
+    let bare = name.split_once(' ').filter(|it| is_article(it.0)).map(|it| it.1.trim_start());
+    let name = bare.filter(|_| has_article).unwrap_or(name);
+    template.replacen("{}", name, 1)
 }
 
 fn check_class(class: &Class, errors: &mut Vec<ClassSetError>) {
@@ -282,5 +295,21 @@ mod tests {
             ]
         );
         assert_eq!(set.prompts(1), ["x", "a photo of a x."]);
+    }
+
+    #[test]
+    fn a_prompt_has_one_article() {
+        for (template, name, expected) in [
+            ("a photo of a {}", "a cat", "a photo of a cat"),
+            ("a photo of The {}, at night", " an  owl ", "a photo of The owl, at night"),
+            ("a photo of {}", "the cat", "a photo of the cat"),
+            ("{}", "a cat", "a cat"),
+            ("a photo of a {}", "a", "a photo of a a"),
+            ("a photo of a {}", "anchor", "a photo of a anchor"),
+            ("pizza {}", "a slice", "pizza a slice"),
+            ("a{}", "a cat", "aa cat"),
+        ] {
+            assert_eq!(fill(template, name), expected);
+        }
     }
 }

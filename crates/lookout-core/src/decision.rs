@@ -405,6 +405,11 @@ impl Decider {
             self.announced = held;
             return (None, None);
         }
+        if self.is_negative(held) && self.is_negative(self.last_event) {
+            // No label before, none now: which negative it is, nobody is told.
+            (self.announced, self.last_event) = (held, held);
+            return (None, None);
+        }
         let cools = |at: Past| at.elapsed(now) < self.rules.cooldown;
         if self.last_event_at.is_some_and(cools) {
             return (None, Some(Reason::Cooldown));
@@ -416,11 +421,16 @@ impl Decider {
         (Some(change), None)
     }
 
+    fn is_negative(&self, outcome: Outcome) -> bool {
+        matches!(outcome, Outcome::Class(idx) if self.classes.classes()[idx].kind == ClassKind::Negative)
+    }
+
     fn enter_state(&mut self, now: Duration, state: State) {
-        if self.state != state {
-            self.state = state;
+        let is_same = matches!((self.state, state), (State::None(_), State::None(_)));
+        if self.state != state && !is_same {
             self.since = now;
         }
+        self.state = state;
     }
 
     fn snapshot(&self, reason: Option<Reason>) -> Snapshot {

@@ -441,6 +441,26 @@ fn relabel(it: &mut Decider, letters: &str, now: Duration) -> (Snapshot, Option<
     relabelled
 }
 
+/// A camera says `none` whichever it is.
+#[test]
+fn between_two_negatives_nothing_happens() {
+    let rules = DecisionRules { cooldown: at(5.0), dwell: at(1.0), ..RULES };
+    let mut it = Decider::new(rules, lettered("Abc"), Duration::ZERO).unwrap();
+    it.see(1.0, 0.1, 0.8, 0.1);
+    let (first, change) = it.see(2.0, 0.1, 0.8, 0.1);
+    assert_eq!((first.state, change.unwrap().to), (State::None(1), Outcome::Class(1)));
+    let (waiting, _) = it.see(8.0, 0.1, 0.1, 0.8);
+    assert_eq!((waiting.state, waiting.reason), (State::None(1), Some(Reason::Dwell)));
+    let (other, change) = it.see(9.0, 0.1, 0.1, 0.8);
+    assert_eq!((other.state, other.since, change), (State::None(2), at(2.0), None));
+    assert!(!it.is_pending());
+    // Nor does it make a label wait.
+    it.see(9.5, 0.8, 0.1, 0.1);
+    let (label, change) = it.see(10.5, 0.8, 0.1, 0.1);
+    assert_eq!(label.state, State::Label(0));
+    assert_eq!(change, Some(Change { from: Outcome::Class(2), to: Outcome::Class(0) }));
+}
+
 #[test]
 fn what_is_held_stays_held_under_its_id() {
     let rules = DecisionRules { smoothing: at(4.0), ..RULES };

@@ -19,7 +19,8 @@ fn text(camera: &Id, it: &CameraCalibration) -> String {
         output::count(it.n_frames, "frame"),
         it.temperature,
         match it.temperature_from.as_str() {
-            "negatives" => "the likelihood of the negatives; 1 leaves the scores as they are",
+            "negatives" =>
+                "found by the negatives; above 1 scores are made less sure, 1 leaves them",
             "no negatives" => "without negatives nothing tells it",
             _ => "left alone, as no negative describes this scene; add one that does",
         }
@@ -33,8 +34,18 @@ fn text(camera: &Id, it: &CameraCalibration) -> String {
             bound(class)
         );
     }
+    let n_labels = it.classes.values().filter(|it| it.is_label).count();
+    let n_told = it.classes.values().filter(|it| it.from.is_some()).count();
+    let which = match n_told {
+        0 => {
+            text += "  no bound tells of a day, so no rate of false alarms is promised";
+            return text;
+        }
+        n if n == n_labels => "all labels",
+        _ => "the labels that have one",
+    };
     text += &format!(
-        "  bounds: at most {} false alarm{} a day of all labels together, sigma averaged over {} s; \
+        "  bounds: at most {} false alarm{} a day of {which} together, sigma averaged over {} s; \
          extrapolated from {covered} to a day, and blind to what that time did not have",
         it.false_alarms_a_day,
         if it.false_alarms_a_day > 1.0 { "s" } else { "" },
