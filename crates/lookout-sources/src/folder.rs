@@ -112,12 +112,15 @@ impl Reader for Folder {
 
 /// What lies in a folder and in the folders in it, relative to it and by the bytes of the paths. Hidden
 /// files are passed over, and so are those that are not named as pictures.
+#[derive(Default)]
 pub(crate) struct Listing {
     /// What is named as a picture. It may be no file, or a link to nothing: who opens it will tell.
     pub(crate) pictures: Vec<PathBuf>,
     pub(crate) folders: Vec<PathBuf>,
     /// Links to folders, which are not followed.
     pub(crate) links: Vec<PathBuf>,
+    /// Links that lead nowhere and are not named as pictures: each may have been one to a folder.
+    pub(crate) dangling: Vec<PathBuf>,
 }
 
 /// Lists `folder`; there is at least one picture.
@@ -128,13 +131,14 @@ pub(crate) fn pictures(folder: &Path) -> Result<Listing, SourceError> {
     {
         return Err(SourceError::WrongKind { path: folder.to_path_buf(), expected: "folder" });
     }
-    let mut listing = Listing { pictures: Vec::new(), folders: Vec::new(), links: Vec::new() };
+    let mut listing = Listing::default();
     list(folder, Path::new(""), 0, &mut listing)?;
     if listing.pictures.is_empty() {
         let expected = "picture; names must end in .bmp, .gif, .jpeg, .jpg, .png or .webp";
         return Err(SourceError::Nothing { path: folder.to_path_buf(), expected });
     }
-    for paths in [&mut listing.pictures, &mut listing.folders, &mut listing.links] {
+    let Listing { pictures, folders, links, dangling } = &mut listing;
+    for paths in [pictures, folders, links, dangling] {
         paths.sort_by(|a, b| bytes(a).cmp(bytes(b)));
     }
     Ok(listing)
@@ -163,7 +167,8 @@ fn list(
             listing.folders.push(name);
             continue;
         }
-        if kind.is_symlink() && fs::metadata(entry.path()).is_ok_and(|it| it.is_dir()) {
+        let target = kind.is_symlink().then(|| fs::metadata(entry.path()));
+        if matches!(&target, Some(Ok(it)) if it.is_dir()) {
             listing.links.push(name);
             continue;
         }
@@ -174,6 +179,8 @@ fn list(
                 return Err(SourceError::TooMany { path, limit: MAX_PICTURES, what: "pictures" });
             }
             listing.pictures.push(name);
+        } else if matches!(target, Some(Err(_))) {
+            listing.dangling.push(name);
         }
     }
     Ok(())

@@ -31,8 +31,9 @@ impl LabelledPicture {
     /// folder `pictures` in that, and may
     /// have `label` (one), `labels` (joined by `|`) and `captions` (joined by ` || `); there is no quoting.
     ///
-    /// Errs where there is no picture, a name cannot be shown, a folder is a link, or a file stands twice.
-    /// Pictures are not opened, and may be missing or no files.
+    /// Errs where there is no picture, a name cannot be shown, a folder is a link, a link that is not named
+    /// as a picture leads nowhere, or a file stands twice. Pictures are not opened, and may be missing or no
+    /// files.
     pub fn read_all(source: &Path) -> Result<Vec<Self>, SourceError> {
         let unreadable = |error| SourceError::Read { path: source.to_path_buf(), source: error };
         if fs::metadata(source).map_err(unreadable)?.is_dir() {
@@ -57,9 +58,12 @@ fn of_folder(folder: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
     let first = |it: &PathBuf| it.components().next().map(|it| PathBuf::from(it.as_os_str()));
     let with_pictures: HashSet<PathBuf> = listing.pictures.iter().filter_map(first).collect();
     let is_empty = |it: &&PathBuf| it.components().count() == 1 && !with_pictures.contains(*it);
-    // Passed over without a word, either would leave a class out.
+    // Passed over without a word, each of these would leave a class out.
     let links = "links to folders are not followed; put the folders there";
     refuse(folder, links, &listing.links)?;
+    let dangling = "a link that leads nowhere may stand for a folder of pictures; put the folder there, \
+                    or remove the link";
+    refuse(folder, dangling, &listing.dangling)?;
     let empty = "a folder without pictures would leave its class out; put one in, or remove it";
     refuse(folder, empty, listing.folders.iter().filter(is_empty))?;
     listing.pictures.into_iter().map(named).collect()

@@ -224,6 +224,27 @@ fn pictures_are_labelled_by_their_folders() {
 }
 
 #[test]
+fn a_link_that_leads_nowhere_may_be_a_class() {
+    let folder = pictures();
+    let at = |name: &str| folder.path().join(name);
+    let links =
+        [("/nowhere/bird", "bird"), ("loop", "loop"), ("gone", "more/old"), ("gone", "gone.jpg")];
+    links.iter().for_each(|it| symlink(it.0, at(it.1)).unwrap());
+    // No folder was ever meant by these.
+    symlink("gone", at(".hidden")).unwrap();
+    symlink("readme.txt", at("notes")).unwrap();
+    let _socket = UnixListener::bind(at("socket")).unwrap();
+    let error = LabelledPicture::read_all(folder.path()).unwrap_err().to_string();
+    let expected = "a link that leads nowhere may stand for a folder of pictures; put the folder there, or \
+                    remove the link: bird, loop, more/old";
+    assert!(error.ends_with(expected), "{error}");
+    links[..3].iter().for_each(|it| fs::remove_file(at(it.1)).unwrap());
+    let all = LabelledPicture::read_all(folder.path()).unwrap();
+    let names: Vec<&str> = all.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(names[3..], ["blank.jpg", "gone.jpg", "more/c.webp"]);
+}
+
+#[test]
 fn pictures_are_labelled_by_a_table() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pictures.tsv");

@@ -23,6 +23,7 @@ PICTURES is a folder with a folder for each class, or a table .tsv with columns 
 to the table, or in a folder `pictures` beside it) and `label` or `labels` (several, joined by |). A column `captions` (joined by ' || ') has
 captions of the picture itself, which retrieval then leaves out. A picture is what is named .bmp, .gif,
 .jpeg, .jpg, .png or .webp and not hidden. Each folder of a class must hold one, and none may be a link.
+A link to nothing that is not named as a picture is refused, as it may stand for a folder.
 Without --labels the classes are those that the pictures have. A label is a class's id, name or alias, upper case aside.
 
 --embeddings FOLDER takes embeddings of any model instead: images.npy, classes.npy, captions.npy (float16
