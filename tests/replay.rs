@@ -189,6 +189,13 @@ fn what_is_wrong_is_told_and_the_rest_goes_on() {
     let ran = replay(&site, &compared);
     ran.failed(78, &["frames.tsv:2: `truth` must be the id, the name or an alias", "a yak"]);
     assert_eq!(ran.stderr.matches("a fox").count(), 1, "{}", ran.stderr);
+    table(&site, "file\tseconds\ttruth\ttruth\na.jpg\t0\ta fox\ta yak\n");
+    replay(&site, &[]).failed(1, &["frames.tsv:1: one column must be headed `truth`"]);
+    table(&site, &format!("file\tseconds\ttrut\n{BEAR}\t0\ta fox\n"));
+    let ran = replay(&site, &compared);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let told = "frames.tsv:1: column headed \"trut\" passed over";
+    assert_eq!(ran.stderr.matches(told).count(), 1, "{}", ran.stderr);
     table(&site, &format!("file\tseconds\n{}\t0\ngone.jpg\t1\n{0}\t2\n", BEAR));
     let ran = replay(&site, &["--json"]);
     ran.failed(1, &["gone.jpg"]);

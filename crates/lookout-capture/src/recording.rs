@@ -7,9 +7,10 @@
 //! | `NAME.mjpeg`, `NAME.mjpg` | JPEGs one after the other, at a rate |
 //!
 //! `frames.tsv` has the columns `file` and `seconds`, and may have `truth`. Beside a Motion-JPEG file may
-//! lie `NAME.tsv` with `seconds` and `truth`, each row holding until the next. Truth is what a class is
-//! called, `none` for no label, or empty where nobody said. Nothing of a recording is in memory but one
-//! frame, and the names of a folder without a table.
+//! lie `NAME.tsv` with `seconds` and `truth`, each row holding until the next. Headings are matched with
+//! upper case aside and stand once; other columns mean nothing, and no row has more cells than there are
+//! headings. Truth is what a class is called, `none` for no label, or empty where nobody said. Nothing of
+//! a recording is in memory but one frame, and the names of a folder without a table.
 
 mod error;
 mod mjpeg;
@@ -30,7 +31,7 @@ use crate::{PictureFileError, PictureLimits, decode_picture, read_picture};
 
 pub use error::RecordingError;
 use mjpeg::{Jpegs, Part};
-use table::{Row, Table};
+use table::{Row, Seen, Table};
 
 /// The table in a folder.
 const TABLE_FILE: &str = "frames.tsv";
@@ -94,6 +95,7 @@ pub struct Recording {
     frames: Frames,
     /// What somebody said of the frames, and the line where each was said first.
     truths: BTreeMap<String, u64>,
+    other_headings: Vec<String>,
     table: Option<PathBuf>,
     n_frames: u64,
 }
@@ -135,9 +137,11 @@ impl Recording {
         }
         let metadata = fs::metadata(path).map_err(unreadable)?;
         let rate = fps.unwrap_or(DEFAULT_FPS);
-        let new = |frames, table: Option<(PathBuf, BTreeMap<String, u64>)>| {
-            let (table, truths) = table.map_or_else(Default::default, |it| (Some(it.0), it.1));
-            Self { path: path.to_owned(), limits, frames, truths, table, n_frames: 0 }
+        let new = |frames, table: Option<(PathBuf, Seen)>| {
+            let (table, seen) = table.map_or_else(Default::default, |it| (Some(it.0), it.1));
+            let Seen { truths, other_headings, .. } = seen;
+            let path = path.to_owned();
+            Self { path, limits, frames, truths, other_headings, table, n_frames: 0 }
         };
         if metadata.is_dir() {
             let table = path.join(TABLE_FILE);
@@ -148,7 +152,7 @@ impl Recording {
                 }
                 let (rows, seen) = Table::open(&table, table::Kind::Files)?;
                 let frames = Frames::Listed { rows, total: seen.n_rows };
-                return Ok(new(frames, Some((table, seen.truths))));
+                return Ok(new(frames, Some((table, seen))));
             }
             let names = picture_names(path).map_err(unreadable)?;
             if names.is_empty() {
@@ -169,13 +173,19 @@ impl Recording {
         }
         let (rows, seen) = Table::open(&table, table::Kind::Spells)?;
         let truth = Some(Spells { rows, current: Truth::Unsaid, next: None });
-        Ok(new(Frames::Jpegs { jpegs, fps: rate, truth }, Some((table, seen.truths))))
+        Ok(new(Frames::Jpegs { jpegs, fps: rate, truth }, Some((table, seen))))
     }
 
     /// The table that says what is right, and what it says of the frames, each with the line where it
     /// stands first; `None` where nobody said anything.
     pub fn truths(&self) -> Option<(&Path, &BTreeMap<String, u64>)> {
         Some((self.table.as_deref()?, &self.truths)).filter(|it| !it.1.is_empty())
+    }
+
+    /// The table, and the headings in it that mean nothing, each cut short where it is long; `None` where it
+    /// has no such or there is none. One may be a misspelt `truth`.
+    pub fn other_headings(&self) -> Option<(&Path, &[String])> {
+        Some((self.table.as_deref()?, &*self.other_headings)).filter(|it| !it.1.is_empty())
     }
 
     /// How much is behind, and of how much: frames, or bytes of a Motion-JPEG file.

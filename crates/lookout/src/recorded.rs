@@ -80,12 +80,16 @@ impl Truths {
     }
 }
 
-/// What the recording says is right, for each of `sets`; it must be a class in all of them.
+/// What the recording says is right, for each of `sets`; it must be a class in all of them. Columns that mean
+/// nothing are told.
 pub(crate) fn truths<'a>(
     recording: &Recording,
     sets: impl Iterator<Item = &'a ClassSet>,
     camera: &str,
 ) -> Result<Vec<Truths>, Failure> {
+    if let Some((path, headings)) = recording.other_headings() {
+        output::complain(&other_headings(path, headings));
+    }
     let none = BTreeMap::new();
     let (path, said) = recording.truths().unwrap_or((Path::new(""), &none));
     let mut all = Vec::new();
@@ -114,6 +118,16 @@ pub(crate) fn truths<'a>(
         all.push(truths);
     }
     if faults.is_empty() { Ok(all) } else { Err(Failure::Config(faults.into_values().collect())) }
+}
+
+/// That some columns mean nothing; one of them may have been meant as the truth.
+fn other_headings(path: &Path, headings: &[String]) -> String {
+    let names: Vec<String> = headings.iter().map(|it| format!("{it:?}")).collect();
+    let (names, columns) = (names.join(", "), if names.len() == 1 { "column" } else { "columns" });
+    format!(
+        "{}:1: {columns} headed {names} passed over; what is right is read from `truth`",
+        path.display()
+    )
 }
 
 fn truth(classes: &ClassSet, at: usize) -> Truth {
@@ -151,6 +165,17 @@ mod tests {
         let mut pace = Pace::new(Duration::from_secs(1));
         let asked = [0, 700, 1600, 2100, 2600].map(|it| pace.asks(Duration::from_millis(it)));
         assert_eq!(asked, [true, false, true, false, true]);
+    }
+
+    #[test]
+    fn columns_that_mean_nothing_are_named() {
+        let of = |headings: &[&str]| {
+            let headings: Vec<String> = headings.iter().map(|it| (*it).to_owned()).collect();
+            other_headings(Path::new("frames.tsv"), &headings)
+        };
+        let rest = "passed over; what is right is read from `truth`";
+        assert_eq!(of(&["trut"]), format!("frames.tsv:1: column headed \"trut\" {rest}"));
+        assert_eq!(of(&["a", ""]), format!("frames.tsv:1: columns headed \"a\", \"\" {rest}"));
     }
 
     #[test]

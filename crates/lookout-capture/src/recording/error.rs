@@ -55,6 +55,18 @@ pub enum RecordingError {
         /// The beginning of the line.
         got: String,
     },
+    /// Two columns have one heading.
+    #[error(
+        "{}:1: one column must be headed `{name}`, got columns {} and {}", path.display(), columns.0, columns.1
+    )]
+    SameHeading {
+        /// The table.
+        path: PathBuf,
+        /// The heading.
+        name: &'static str,
+        /// The first two, from 1.
+        columns: (usize, usize),
+    },
     /// A table has no rows.
     #[error("`{}` has no row below its headings", path.display())]
     NoRows {
@@ -75,7 +87,7 @@ pub enum RecordingError {
         /// The beginning of what it is.
         got: String,
     },
-    /// A row has too many bytes, or is not Unicode.
+    /// A row has too many bytes or cells, or is not Unicode.
     #[error("{}:{line}: a line must {rule}", path.display())]
     Line {
         /// The table.
@@ -83,7 +95,7 @@ pub enum RecordingError {
         /// The line, from 1.
         line: u64,
         /// What it must be.
-        rule: &'static str,
+        rule: String,
     },
     /// A Motion-JPEG file without a JPEG.
     #[error("`{}` holds no JPEG", path.display())]

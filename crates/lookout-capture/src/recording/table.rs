@@ -1,5 +1,5 @@
 //! The table of a recording, a row a line, with tabs between its columns. There is no quoting, blank
-//! lines mean nothing, and columns of other names are passed over.
+//! lines mean nothing, and columns of other headings are passed over.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -34,16 +34,20 @@ pub(super) struct Table {
     path: PathBuf,
     reader: BufReader<File>,
     columns: Columns,
+    /// Of the columns that mean nothing.
+    other_headings: Vec<String>,
     line: u64,
     last_at: Duration,
     failed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Columns {
     file: Option<usize>,
     seconds: usize,
     truth: Option<usize>,
+    /// How many there are, other ones among them.
+    n: usize,
 }
 
 /// A row.
@@ -61,13 +65,16 @@ pub(super) struct Seen {
     pub(super) n_rows: u64,
     /// What is said, and the line where it stands first.
     pub(super) truths: BTreeMap<String, u64>,
+    /// Headings of columns that mean nothing.
+    pub(super) other_headings: Vec<String>,
 }
 
 impl Table {
     /// Checks the whole table before its first row is given.
     pub(super) fn open(path: &Path, kind: Kind) -> Result<(Self, Seen), RecordingError> {
         let mut table = Self::start(path, kind)?;
-        let mut seen = Seen::default();
+        let other_headings = std::mem::take(&mut table.other_headings);
+        let mut seen = Seen { other_headings, ..Seen::default() };
         while let Some(row) = table.next() {
             seen.n_rows += 1;
             if let Truth::Class(name) = row?.truth {
@@ -93,29 +100,54 @@ impl Table {
             return Err(unreadable(io::Error::other("it must be a regular file")));
         }
         let reader = BufReader::new(File::open(path).map_err(unreadable)?);
-        let columns = Columns { file: None, seconds: 0, truth: None };
-        let path = path.to_owned();
-        let mut table =
-            Self { path, reader, columns, line: 0, last_at: Duration::ZERO, failed: false };
+        let mut table = Self {
+            path: path.to_owned(),
+            reader,
+            columns: Columns::default(),
+            other_headings: Vec::new(),
+            line: 0,
+            last_at: Duration::ZERO,
+            failed: false,
+        };
         let heading = table.read_line()?.unwrap_or_default();
-        table.columns = table.columns_of(heading.trim_start_matches(BYTE_ORDER_MARK), kind)?;
+        table.take_headings(heading.trim_start_matches(BYTE_ORDER_MARK), kind)?;
         Ok(table)
     }
 
-    fn columns_of(&self, heading: &str, kind: Kind) -> Result<Columns, RecordingError> {
-        let find = |name: &str| heading.split('\t').position(|it| it.trim() == name);
-        let (file, seconds, truth) = (find("file"), find("seconds"), find("truth"));
+    fn take_headings(&mut self, line: &str, kind: Kind) -> Result<(), RecordingError> {
+        let headings: Vec<&str> = line.split('\t').map(str::trim).collect();
+        let find = |name: &'static str| {
+            let mut places =
+                (0..headings.len()).filter(|it| headings[*it].eq_ignore_ascii_case(name));
+            match (places.next(), places.next()) {
+                (Some(first), Some(second)) => Err(RecordingError::SameHeading {
+                    path: self.path.clone(),
+                    name,
+                    columns: (first + 1, second + 1),
+                }),
+                (column, _) => Ok(column),
+            }
+        };
+        let file = if kind == Kind::Files { find("file")? } else { None };
+        let (seconds, truth) = (find("seconds")?, find("truth")?);
+        let is_other = |it: &(usize, &&str)| ![file, seconds, truth].contains(&Some(it.0));
+        self.other_headings =
+            headings.iter().enumerate().filter(is_other).map(|it| shown(it.1)).collect();
         let rule = match kind {
             Kind::Files => "`file` and `seconds`, and `truth` where it is known",
             Kind::Spells => "`seconds` and `truth`",
         };
-        match (kind, file, seconds, truth) {
-            (Kind::Files, Some(_), Some(seconds), _) => Ok(Columns { file, seconds, truth }),
-            (Kind::Spells, _, Some(seconds), Some(_)) => Ok(Columns { file: None, seconds, truth }),
-            _ => {
-                Err(RecordingError::Heading { path: self.path.clone(), rule, got: shown(heading) })
+        self.columns = match (kind, file, seconds, truth) {
+            (Kind::Files, Some(_), Some(seconds), _)
+            | (Kind::Spells, _, Some(seconds), Some(_)) => {
+                Columns { file, seconds, truth, n: headings.len() }
             }
-        }
+            _ => {
+                let (path, got) = (self.path.clone(), shown(line));
+                return Err(RecordingError::Heading { path, rule, got });
+            }
+        };
+        Ok(())
     }
 
     /// The next line without its end.
@@ -128,15 +160,19 @@ impl Table {
             return Ok(None);
         }
         self.line += 1;
-        let fault = |rule| RecordingError::Line { path: self.path.clone(), line: self.line, rule };
         if bytes.pop_if(|it| *it == b'\n').is_none() && n as u64 == MAX_LINE_BYTES {
-            return Err(fault("have less than 16384 bytes"));
+            return Err(self.line_error(format!("have less than {MAX_LINE_BYTES} bytes")));
         }
         bytes.pop_if(|it| *it == b'\r');
-        String::from_utf8(bytes).map(Some).map_err(|_| fault("be UTF-8"))
+        String::from_utf8(bytes).map(Some).map_err(|_| self.line_error("be UTF-8".to_owned()))
     }
 
     fn row(&mut self, line: &str) -> Result<Row, RecordingError> {
+        let (most, got) = (self.columns.n, line.split('\t').count());
+        if most < got {
+            let rule = format!("have at most {most} cells, as the headings, got {got}");
+            return Err(self.line_error(rule));
+        }
         let column = |idx: usize| line.split('\t').nth(idx).unwrap_or_default();
         let text = column(self.columns.seconds).trim();
         let seconds = text.parse::<f64>().ok().filter(|it| (0.0..=MAX_SECONDS).contains(it));
@@ -160,6 +196,10 @@ impl Table {
             name => Truth::Class(name.to_owned()),
         };
         Ok(Row { at, file: file.to_owned(), truth })
+    }
+
+    fn line_error(&self, rule: String) -> RecordingError {
+        RecordingError::Line { path: self.path.clone(), line: self.line, rule }
     }
 
     fn row_error(&self, column: &'static str, rule: String, got: &str) -> RecordingError {

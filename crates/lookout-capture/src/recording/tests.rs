@@ -101,7 +101,7 @@ fn what_is_no_recording_is_named() {
 #[test]
 fn a_table_says_times_and_truth() {
     let picture = jpeg(1);
-    let table = "\u{feff}truth\tseconds\tnote\tfile\r\n\
+    let table = "\u{feff}Truth\tseconds\tnote\tFILE\r\n\
                  a cat\t0\t\tb.jpg\r\n\n\
                  \t2.5\tx\ta.jpg\n\
                  None\t2.5\t\tsub/c.jpg\n\
@@ -115,6 +115,7 @@ fn a_table_says_times_and_truth() {
     let (path, truths) = recording.truths().unwrap();
     assert!(path.ends_with("frames.tsv"));
     assert_eq!(truths, &BTreeMap::from([("a cat".to_owned(), 2)]));
+    assert_eq!(recording.other_headings(), Some((path, &["note".to_owned()][..])));
     let frames: Vec<RecordedFrame> = recording.map(Result::unwrap).collect();
     let truths: Vec<&Truth> = frames.iter().map(|it| &it.truth).collect();
     let cat = Truth::Class("a cat".to_owned());
@@ -129,10 +130,21 @@ fn a_table_says_times_and_truth() {
 
 #[test]
 fn every_fault_of_a_table_has_its_line() {
-    let cases: [(&[u8], &str); 12] = [
+    let cases: [(&[u8], &str); 17] = [
         (b"", "frames.tsv:1: must have the headings `file` and `seconds`"),
         (b"a.jpg\t0\n", "frames.tsv:1: must have the headings"),
         (b"file\tTruth\n", "got \"file\\tTruth\""),
+        (
+            b"truth\tfile\tseconds\ttruth\n",
+            "frames.tsv:1: one column must be headed `truth`, got columns 1 and 4",
+        ),
+        (b"file\tseconds\tSeconds\n", "headed `seconds`, got columns 2 and 3"),
+        (b"file\tFile\tseconds\n", "headed `file`, got columns 1 and 2"),
+        (
+            b"file\tseconds\ttruth\na.jpg\t0\na.jpg\t1\tcat\t\n",
+            "frames.tsv:3: a line must have at most 3 cells, as the headings, got 4",
+        ),
+        (b"file\tseconds\na.jpg\t0\tcat\n", "frames.tsv:2: a line must have at most 2 cells"),
         (b"file\tseconds\n\n", "has no row"),
         (
             b"file\tseconds\na.jpg\t1\n\na.jpg\t0.5\n",
@@ -178,11 +190,12 @@ fn a_motion_jpeg_is_cut_at_its_pictures() {
     let all = [&one[..], &with_thumbnail, half, &two, half].concat();
     let folder = folder(&[
         ("clip.MJPEG", &all),
-        ("clip.tsv", b"seconds\ttruth\n0.6\tcat\n1\t\n1.6\tnone\n"),
+        ("clip.tsv", b"seconds\tTRUTH\tfile\n0.6\tcat\n1\t\n1.6\tnone\n"),
     ]);
     let path = folder.path().join("clip.MJPEG");
     let recording = open(&path, Some(2.0)).unwrap();
     assert_eq!(recording.progress(), (0, all.len() as u64));
+    assert_eq!(recording.other_headings().unwrap().1, ["file"]);
     let truths: Vec<Truth> = open(&path, Some(2.0)).unwrap().map(|it| it.unwrap().truth).collect();
     let cat = Truth::Class("cat".to_owned());
     let unsaid = Truth::Unsaid;
