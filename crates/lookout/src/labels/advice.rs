@@ -243,11 +243,14 @@ mod tests {
             (&[&["auto", "cars"], &["car", "jeep"]], &[&["auto"], &["car"]], "c1"),
             // An alias of both is the first one's, as a name too.
             (&[&["auto", "car"], &["vehicle", "car"]], &[&["car"], &["vehicle"]], "c0"),
+            // So is its plural, or what it is the plural of, as captions count for both.
+            (&[&["auto", "car"], &["vehicle", "cars"]], &[&["car"], &["vehicle"]], "c0"),
+            (&[&["auto", "cars"], &["vehicle", "car"]], &[&["cars"], &["vehicle"]], "c0"),
             // Whoever is called so only in part has no other name; where there is one it gets that.
             (&[&["car"], &["car"]], &[&["car"], &["car"]], "c0"),
             (&[&["car"], &["Car", "jeep"]], &[&["car"], &["jeep"]], "c0"),
             (&[&["🚗"], &["wheels", "🚗"]], &[&["🚗"], &["wheels"]], "c0"),
-        ] as [(&[&[&str]], &[&[&str]], &str); 7]
+        ] as [(&[&[&str]], &[&[&str]], &str); 9]
         {
             let got = advised(classes, &captions);
             let words: Vec<Vec<String>> = got.iter().map(|it| all(&it.0)).collect();

@@ -8,39 +8,49 @@ use crate::phrases;
 
 /// Which class a word belongs to where several have it: the one that is called so, else the first.
 pub(super) struct Owners {
-    /// Each form of a name to the first class that has it.
-    names: HashMap<Vec<String>, usize>,
-    /// Names and aliases as [`key`]s.
-    name_keys: HashMap<String, usize>,
-    alias_keys: HashMap<String, usize>,
+    /// Names as [`key`]s.
+    names: HashMap<String, usize>,
+    /// Each form of a name, and of an alias, to the first class that has it.
+    name_forms: HashMap<Vec<String>, usize>,
+    alias_forms: HashMap<Vec<String>, usize>,
 }
 
 impl Owners {
     pub(super) fn of(classes: &ClassSet) -> Self {
-        let mut new =
-            Self { names: HashMap::new(), name_keys: HashMap::new(), alias_keys: HashMap::new() };
+        let (mut names, mut name_forms, mut alias_forms) =
+            (HashMap::new(), HashMap::new(), HashMap::new());
         for (idx, class) in classes.classes().iter().enumerate() {
-            new.name_keys.entry(key(&class.name)).or_insert(idx);
-            for form in forms(&class.name) {
-                new.names.entry(form).or_insert(idx);
+            names.entry(key(&class.name)).or_insert(idx);
+            for form in told_by(&class.name) {
+                name_forms.entry(form).or_insert(idx);
             }
-            for alias in &class.aliases {
-                new.alias_keys.entry(key(alias)).or_insert(idx);
+            for form in class.aliases.iter().flat_map(|it| told_by(it)) {
+                alias_forms.entry(form).or_insert(idx);
             }
         }
-        new
+        Self { names, name_forms, alias_forms }
     }
 
-    /// The class that `word` belongs to, if it is not `class`. A plural of another's name is no alias, but
-    /// may be a name: "glass" and "glasses" are two things.
+    /// The class that `word` belongs to, if it is not `class`. A plural of another's word is no alias, as
+    /// captions with the one count for the other, but it may be a name: "glass" and "glasses" are two things.
     pub(super) fn other_than(&self, class: usize, word: &str, is_name: bool) -> Option<usize> {
-        let key = key(word);
-        let mut owner = self.name_keys.get(&key).copied();
+        let mut owner = self.names.get(&key(word)).copied();
         if !is_name {
-            let by_form = || forms(word).into_iter().find_map(|it| self.names.get(&it).copied());
-            owner = owner.or_else(by_form).or_else(|| self.alias_keys.get(&key).copied());
+            let forms = told_by(word);
+            let first = |of: &HashMap<Vec<String>, usize>| {
+                forms.iter().filter_map(|it| of.get(it).copied()).min()
+            };
+            owner = owner.or_else(|| first(&self.name_forms)).or_else(|| first(&self.alias_forms));
         }
         owner.filter(|it| *it != class)
+    }
+}
+
+/// By what a word is told from others: its forms, or itself where captions have none.
+fn told_by(word: &str) -> Vec<Vec<String>> {
+    match forms(word) {
+        forms if forms.is_empty() => vec![vec![key(word)]],
+        forms => forms,
     }
 }
 
