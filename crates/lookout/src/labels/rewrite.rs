@@ -14,6 +14,8 @@ use super::advice::Advice;
 use super::list;
 use crate::whole;
 
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
 /// Where a label set goes.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -101,7 +103,18 @@ fn check(path: &Path, advised: &[(&Class, Advice)]) -> anyhow::Result<()> {
     if is_same { Ok(()) } else { bail!("the label set changed while its words were counted") }
 }
 
+/// The text with its byte order mark, and with CRLF where most of its lines end so: a document keeps neither.
 fn edit(text: &str, advised: &[(&Class, Advice)]) -> anyhow::Result<(String, usize)> {
+    let body = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mark = &text[..text.len() - body.len()];
+    let is_crlf = text.matches('\n').count() < 2 * text.matches("\r\n").count();
+    let body = if is_crlf { body.replace("\r\n", "\n") } else { body.to_owned() };
+    let (edited, n_changed) = edit_body(&body, advised)?;
+    let edited = if is_crlf { edited.replace('\n', "\r\n") } else { edited };
+    Ok((format!("{mark}{edited}"), n_changed))
+}
+
+fn edit_body(text: &str, advised: &[(&Class, Advice)]) -> anyhow::Result<(String, usize)> {
     let mut document: DocumentMut = text.parse().context("not valid TOML")?;
     let mut n_changed = 0;
     for (key, kind) in [("label", ClassKind::Label), ("negative", ClassKind::Negative)] {
@@ -216,8 +229,26 @@ mod tests {
             .replace("name = \"automobile\"", "name = \"car\"")
             .replace("[\"car\", \"motorcar\"]", "[\"automobile\"]")
             .replace("enter = 0.4\n", "enter = 0.4\nid = \"automobile\"\n");
-        assert_eq!((edited, n_changed), (expected, 1));
+        assert_eq!((&edited, n_changed), (&expected, 1));
         assert!(edit(text, &advised[1..]).is_err(), "other classes");
+        // Line ends and a byte order mark too.
+        let of_windows = |it: &str| format!("{BYTE_ORDER_MARK}{}", it.replace('\n', "\r\n"));
+        assert_eq!(edit(&of_windows(text), &advised).unwrap().0, of_windows(&expected));
+    }
+
+    #[test]
+    fn lists_keep_the_line_ends_of_windows_and_few_of_them_change_nothing() {
+        let text = "[[label]]\r\nname = \"automobile\"\r\naliases = [\r\n    \"car\", # common\r\n    \
+                    \"motorcar\",\r\n] # all\r\n[[label]]\nname = \"dog\"";
+        let automobile = class("automobile", ClassKind::Label, "automobile", &["car", "motorcar"]);
+        let dog = class("dog", ClassKind::Label, "dog", &[]);
+        let advised =
+            [(&automobile, advice("automobile", &["auto", "car"])), (&dog, advice("dog", &[]))];
+        let edited = edit(text, &advised).unwrap().0;
+        assert!(edited.contains("[\r\n    \"auto\",\r\n    \"car\", # common\r\n"), "{edited:?}");
+        assert_eq!(edited.matches('\n').count(), edited.matches("\r\n").count(), "{edited:?}");
+        let few = text.replace("\r\n", "\n").replace("common\n", "common\r\n");
+        assert!(!edit(&few, &advised).unwrap().0.contains('\r'), "as most lines");
     }
 
     #[test]
