@@ -279,6 +279,7 @@ fn what_cannot_be_meant_is_refused() {
     eval(&["--candidates", "15"])
         .failed(78, &["--candidates must be at least the 16 captions that count, got 15"]);
     eval(&["--labels", COCO]).failed(1, &["--labels", "cannot be used with"]);
+    eval(&["--skip-unmatched"]).failed(1, &["--skip-unmatched", "cannot be used with"]);
     run(&["eval"]).failed(1, &["PICTURES"]);
     set("set.json", r#"{"space": "another", "logit_scale": 1}"#);
     eval(&["--unknown", UNKNOWN])

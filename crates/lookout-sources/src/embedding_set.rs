@@ -17,6 +17,9 @@ const IMAGES: &str = "images.npy";
 const CLASSES: (&str, &str) = ("classes.npy", "classes.txt");
 const CAPTIONS: (&str, &str) = ("captions.npy", "captions.txt");
 const TRUTH: &str = "truth.tsv";
+/// What `set.json` must do, for messages.
+const ABOUT_RULE: &str = "be an object with `space`, a text, and `logit_scale`, a number; it may have the \
+                          numbers `caption_logit_scale` and `logit_bias`";
 /// Bytes of `set.json`, and of each text file.
 const MAX_SET_BYTES: usize = 1 << 20;
 const MAX_TEXT_BYTES: usize = 1 << 30;
@@ -59,6 +62,7 @@ pub struct ImageTruth {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct About {
     space: String,
     logit_scale: f64,
@@ -115,7 +119,12 @@ fn fault(folder: &Path, file: &str, line: Option<usize>, problem: String) -> Sou
 fn about(folder: &Path) -> Result<(String, Scales), SourceError> {
     let wrong = |problem: String| fault(folder, SET, None, problem);
     let text = read_text(&folder.join(SET), MAX_SET_BYTES)?;
-    let about: About = serde_json::from_str(&text).map_err(|it| wrong(it.to_string()))?;
+    let unfit = |it: String| wrong(format!("{it}; it must {ABOUT_RULE}"));
+    // It would be taken for the values in their order.
+    if text.trim_start().starts_with('[') {
+        return Err(unfit("got a list".to_owned()));
+    }
+    let about: About = serde_json::from_str(&text).map_err(|it| unfit(it.to_string()))?;
     let scale = |key: &str, value: f64| {
         LogitScale::from_linear(value).ok_or_else(|| {
             wrong(format!("`{key}` must be a number from {}, got {value}", LogitScale::RULE))

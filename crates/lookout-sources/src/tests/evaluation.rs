@@ -73,7 +73,26 @@ fn a_set_is_read_and_its_rows_are_made_unit() {
 fn what_does_not_fit_is_told_with_file_and_row() {
     let nan = npy(&[[1.0, 0.0], [f32::NAN, 0.0]], false);
     let cases: Vec<(&str, Vec<u8>, &str)> = vec![
-        ("set.json", b"{}".to_vec(), "set.json: missing field `space`"),
+        (
+            "set.json",
+            b"{}".to_vec(),
+            "set.json: missing field `space` at line 1 column 2; it must be an object with `space`, a text, and `logit_scale`, a number",
+        ),
+        (
+            "set.json",
+            b" [\"s\", 100, null, null]".to_vec(),
+            "set.json: got a list; it must be an object with `space`",
+        ),
+        (
+            "set.json",
+            b"7".to_vec(),
+            "set.json: invalid type: integer `7`, expected an object at line 1 column 1; it must",
+        ),
+        (
+            "set.json",
+            br#"{"space": 7}"#.to_vec(),
+            "expected a string at line 1 column 11; it must be an object with",
+        ),
         (
             "set.json",
             br#"{"space": "s", "logit_scale": 0}"#.to_vec(),

@@ -55,7 +55,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "FILE", conflicts_with = "embeddings")]
     pub(crate) labels: Option<PathBuf>,
     /// Count labels of pictures that are no class, and go on
-    #[arg(long, requires = "labels")]
+    #[arg(long, requires = "labels", conflicts_with = "embeddings")]
     pub(crate) skip_unmatched: bool,
     /// A set of embeddings, in place of PICTURES; may be repeated
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["pictures", "model"])]
