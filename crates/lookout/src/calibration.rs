@@ -90,10 +90,7 @@ impl Found {
         let Known { background, changed, unfit_temperature } = it.known(classes);
         if !changed.is_empty() {
             let names: Vec<&str> = changed.iter().map(Id::as_str).collect();
-            uncalibrated.0.push(format!(
-                "camera {id}: {} changed since it was calibrated, or were not there",
-                names.join(", ")
-            ));
+            uncalibrated.0.push(format!("camera {id}: {}", changed_since(&names)));
         }
         if let Some(temperature) = unfit_temperature {
             uncalibrated.0.push(format!(
@@ -141,5 +138,31 @@ impl Found {
             ));
         }
         background
+    }
+}
+
+/// That classes are no longer, or not yet, what was calibrated.
+fn changed_since(names: &[&str]) -> String {
+    let since = match names {
+        [_] => "changed since it was calibrated, or was not there then",
+        _ => "changed since they were calibrated, or were not there then",
+    };
+    format!("{} {since}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_class_was_and_several_were_not_there() {
+        assert_eq!(
+            changed_since(&["cat"]),
+            "cat changed since it was calibrated, or was not there then"
+        );
+        assert_eq!(
+            changed_since(&["cat", "dog"]),
+            "cat, dog changed since they were calibrated, or were not there then"
+        );
     }
 }
