@@ -4,6 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use lookout_core::{Id, Spool, WaitingEvent};
+use lookout_store::{EventSpool, State};
 use serde_json::Value;
 
 use crate::daemon::Site;
@@ -180,6 +182,42 @@ fn an_event_that_waits_for_the_broker_survives_a_kill_and_comes_once() {
 }
 
 #[test]
+fn an_event_that_was_kept_and_never_counted_is_taken_back() {
+    let mosquitto = Mosquitto::start();
+    let site = site(mosquitto.port());
+    run(&mosquitto, &site, "a_bear", "-TERM", |_| {});
+    let yard = Id::new("yard").unwrap();
+    let last = State::read(&state_file(&site)).unwrap().last_event(&yard).unwrap();
+    assert!(0 < last);
+    let path = site.folder.path().join("test.state.events");
+    let waiting = || EventSpool::open(&path).unwrap().0.waiting();
+    assert!(waiting().is_empty());
+    // Killed before the state was written, and before the first was acknowledged.
+    let (mut spool, _) = EventSpool::open(&path).unwrap();
+    for number in [last, last + 1] {
+        let payload = format!("{{\"replayed\":true,\"number\":{number}}}");
+        spool.add(WaitingEvent { number, camera: yard.clone(), payload }).unwrap();
+    }
+    drop(spool);
+    show(&site, KITCHEN);
+    let messages = mosquitto.subscribe();
+    let (mut daemon, _log) = site.run_with(|_| {});
+    let mut events = Vec::new();
+    messages.until(|it| {
+        if it.topic.ends_with("/event") {
+            events.push(it.json());
+        }
+        events.last().is_some_and(|it| it["replayed"] == false)
+    });
+    daemon.signal("-TERM");
+    daemon.wait();
+    assert_eq!(events.len(), 2, "{events:#?}");
+    assert_eq!(events[0]["number"], last);
+    assert_eq!(from_to(&events[1..]), [["a_bear", "a_kitchen"]]);
+    assert!(waiting().is_empty());
+}
+
+#[test]
 fn one_daemon_has_a_state_and_what_is_none_stays() {
     let mosquitto = Mosquitto::start();
     let site = site(mosquitto.port());
@@ -195,6 +233,9 @@ fn one_daemon_has_a_state_and_what_is_none_stays() {
     let config = fs::read(site.config()).unwrap();
     ran("lookout.toml").failed(78, &["`state` cannot be used", "must begin with", "move it away"]);
     assert_eq!(fs::read(site.config()).unwrap(), config);
+    // What lies beside is looked at too, by whoever starts and whoever checks.
+    fs::write(site.folder.path().join("mine.events"), "mine\n").unwrap();
+    ran("mine").failed(78, &["`state` cannot be used", "mine.events must begin with"]);
     ran("pictures").failed(78, &["`state` cannot be used", "must be a regular file"]);
     ran("no/such/state").failed(78, &["`state` cannot be used", "no/such does not exist"]);
     assert!(!site.folder.path().join("no").exists());
