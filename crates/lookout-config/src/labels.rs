@@ -8,6 +8,12 @@ use lookout_core::{Class, ClassKind, ClassSet, ClassSetError, DEFAULT_TEMPLATE, 
 use crate::walk::{Section, Walk, quote};
 use crate::{ConfigError, Fault, Origin, layers, templates};
 
+/// Keys that a configuration has and a label set has not.
+const CONFIGURATION_KEYS: [&str; 2] = ["model", "cameras"];
+const NO_LABEL_SET: &str = "is a key of a configuration, and this must be a label set; put labels and negatives \
+                            into a file of their own, as [[label]] and [[negative]], and name it with \
+                            `labels_file` in the configuration";
+
 /// Classes that form a valid [`ClassSet`] with any valid templates.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LabelSet {
@@ -20,6 +26,11 @@ impl LabelSet {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let merged = layers::merge(path, [], &[])?;
         let mut walk = Walk::new(path, &merged);
+        if let Some(key) = CONFIGURATION_KEYS.iter().find(|it| merged.tree.contains_key(**it)) {
+            let (key, origin) = ((*key).to_owned(), walk.origin(key));
+            let fault = Fault { key, origin, rule: NO_LABEL_SET.to_owned(), got: None };
+            return Err(ConfigError::Faults(vec![fault]));
+        }
         let mut top = walk.top(merged.tree);
         let templates = templates::read(&mut top).map(|texts| Keyed::list("templates", texts));
         let mut classes = top.sections("label", |it| class(it, ClassKind::Label));

@@ -273,6 +273,21 @@ fn check_label_set(text: &str, message: Expect) {
 }
 
 #[test]
+fn a_configuration_in_place_of_a_label_set_is_one_fault() {
+    let fixture = Fixture::minimal(&[("cameras.front.uri", "")]);
+    expect![[
+        "lookout.toml:1: `model` is a key of a configuration, and this must be a label set; put labels and \
+         negatives into a file of their own, as [[label]] and [[negative]], and name it with `labels_file` in \
+         the configuration"
+    ]]
+    .assert_eq(&fixture.message(LabelSet::load(&fixture.path)));
+    let fixture = Fixture::minimal(&[("model", ""), ("mqtt.host", "")]);
+    let message = fixture.message(LabelSet::load(&fixture.path));
+    assert!(message.starts_with("lookout.toml:3: `cameras` is a key of a"), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
+#[test]
 fn label_sets_name_their_faults() {
     check_label_set(
         "[[label]]\nname = 'a cat'\n",
