@@ -85,3 +85,26 @@ pub(crate) enum Verb {
     #[command(hide = true)]
     CaptureWorker(CaptureWorkerArgs),
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::Cli;
+
+    /// What is wider is wrapped once more by clap, in the middle of its lines.
+    const WIDEST: usize = 100;
+
+    fn check(verb: &Command) {
+        let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines() {
+            assert!(line.chars().count() <= WIDEST, "{}: {line}", verb.get_name());
+        }
+        verb.get_subcommands().for_each(check);
+    }
+
+    #[test]
+    fn no_line_of_a_help_is_wrapped_again() {
+        check(&Cli::command());
+    }
+}

@@ -21,11 +21,12 @@ Examples:
   lookout models get OWNER/gated --token-file ~/.config/hub-token
   lookout models get OWNER/clip --endpoint https://hub.example.org
 
-Graphs, tokenizer, configuration and README are fetched, and of the weights the logit scale alone.
-A download that was interrupted goes on when the command is run again. A file is kept only if its hash
-is the one that the hub lists. The environment variable HF_ENDPOINT names another hub where --endpoint
-does not; HTTPS_PROXY and NO_PROXY are heeded. A token is read from a file alone, and goes to the hub's
-own host alone. The command to run next is printed at the end.")]
+Graphs, tokenizer, configuration and README are fetched, and of the weights the logit scale
+alone. A download that was interrupted goes on when the command is run again. A file is kept
+only if its hash is the one that the hub lists. The environment variable HF_ENDPOINT names
+another hub where --endpoint does not; HTTPS_PROXY and NO_PROXY are heeded. A token is read
+from a file alone, and goes to the hub's own host alone. The command to run next is printed at
+the end.")]
     Get(GetArgs),
     /// Make a bundle with int8 weights from a folder of float ONNX exports
     #[command(after_help = "\
@@ -33,11 +34,11 @@ Examples:
   lookout models import ~/hub/clip-vit-base-patch32 --output models/b32 --logit-scale 100
   lookout models import siglip --output models/siglip --license Apache-2.0
 
-The folder is one of a model hub: CLIP, TinyCLIP, MobileCLIP or SigLIP as transformers or open_clip
-write them (vision_model.onnx, text_model.onnx, tokenizer.json, preprocessor_config.json, config.json
-or open_clip_config.json). Preprocessing and scale come from its files; what they say and this
-program cannot do is an error. The bundle is compared with the float files before it is put in its
-place.")]
+The folder is one of a model hub: CLIP, TinyCLIP, MobileCLIP or SigLIP as transformers or
+open_clip write them (vision_model.onnx, text_model.onnx, tokenizer.json,
+preprocessor_config.json, config.json or open_clip_config.json). Preprocessing and scale come
+from its files; what they say and this program cannot do is an error. The bundle is compared
+with the float files before it is put in its place.")]
     Import(ImportArgs),
     /// Measure how fast this machine runs a bundle's image tower
     #[command(after_help = "\

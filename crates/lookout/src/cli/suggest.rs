@@ -14,9 +14,9 @@ Examples:
   lookout suggest --config lookout.toml frames/*.jpg
   lookout suggest --json picture.jpg
 
-Words are taken from the captions that the index has for the pictures, so they are only as good as
-those. The list after the table can be pasted into a configuration. A bad picture is reported and the
-rest goes on; the exit code is then 1.")]
+Words are taken from the captions that the index has for the pictures, so they are only as good
+as those. The list after the table can be pasted into a configuration. A bad picture is
+reported and the rest goes on; the exit code is then 1.")]
 pub(crate) struct SuggestArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
