@@ -32,6 +32,27 @@ fn figure(part: &Value, variant: &str, key: &str) -> f64 {
     it[key].as_f64().unwrap_or_else(|| panic!("{variant} has no {key}"))
 }
 
+/// Confusions and classes add up to the accuracy of the variant that they are of.
+#[track_caller]
+fn check_confusions(part: &Value, by: &str) {
+    let it = &part["confusions"];
+    assert_eq!(it["by"], by);
+    let rows = |key: &str| it[key].as_array().unwrap().clone();
+    let (classes, pairs) = (rows("classes"), rows("pairs"));
+    let sum = |of: &[Value], key: &str| of.iter().map(|it| it[key].as_u64().unwrap()).sum::<u64>();
+    let (n, right, wrong) = (sum(&classes, "n"), sum(&classes, "right"), sum(&pairs, "n"));
+    assert_eq!((Some(n), n - right), (part["scored"].as_u64(), wrong));
+    let top1 = figure(part, by, "top1");
+    assert!((top1 * n as f64 - right as f64).abs() < 1e-9, "{right} of {n}, not {top1}");
+    for class in &classes {
+        let of: Vec<Value> =
+            pairs.iter().filter(|it| it["class"] == class["id"]).cloned().collect();
+        assert!(of.iter().all(|it| it["taken_for"] != class["id"]), "{class}");
+        assert_eq!(sum(&[class.clone()], "n") - sum(&[class.clone()], "right"), sum(&of, "n"));
+    }
+    assert!(pairs.is_sorted_by_key(|it| std::cmp::Reverse(it["n"].as_u64())), "{it}");
+}
+
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -52,6 +73,7 @@ fn a_set_of_embeddings_has_the_figures_of_numpy() {
             assert!((got - expected).abs() < 1e-6, "{variant} {key}: {got}, not {expected}");
         }
     }
+    check_confusions(part, "pooled");
     let base = figure(part, "image only", "top1");
     for it in variants(part) {
         let change = &it["change"];
@@ -129,6 +151,31 @@ fn pictures_with_the_starter() {
     for (key, least) in [("decode", 0.1), ("encode", 1.0), ("search", 0.01)] {
         assert!(least < set["cpu_ms"][key].as_f64().unwrap(), "{key}: {}", set["cpu_ms"]);
     }
+    // The same in words.
+    check_confusions(part, "pooled");
+    let ran = run(&["eval", "--labels", COCO, PICTURES]);
+    let pair = &part["confusions"]["pairs"][0];
+    let classes = part["confusions"]["classes"].as_array().unwrap();
+    let class = |key: &str| classes.iter().find(|it| it["id"] == pair[key]).unwrap();
+    let (from, to) = (class("class"), class("taken_for"));
+    let name = |of: &Value| of["name"].as_str().unwrap().to_owned();
+    let line = format!("{} taken for {}: {} of {}\n", name(from), name(to), pair["n"], from["n"]);
+    let head = "confusions by pooled, the most frequent first:";
+    assert!(ran.stdout.contains(&format!("  {head}\n    {line}")), "{line}{}", ran.stdout);
+    // 100 * (1 - 0.05 ** (1 / 23)) by Python.
+    let equal =
+        variants(part).iter().any(|it| it["change"]["won"] == 0 && it["change"]["lost"] == 0);
+    let told = "+0.0, right on the same pictures; this many could hide up to 12.2 points";
+    assert_eq!(ran.stdout.contains(told), equal, "{}", ran.stdout);
+}
+
+#[test]
+fn a_configuration_is_no_label_set() {
+    for verb in [&["eval", PICTURES][..], &["labels", "show"], &["labels", "tune"]] {
+        let ran = run(&[verb, &["--labels", "configs/demo.toml"]].concat());
+        ran.failed(78, &["demo.toml:", "is a key of a configuration", "`labels_file`"]);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
 }
 
 #[test]
@@ -186,6 +233,7 @@ fn folders_are_classes_and_what_cannot_be_read_is_left_out() {
         variants(part).iter().map(|it| it["variant"].as_str().unwrap()).collect();
     assert_eq!((&set["bank"], &set["captions"]), (&0.into(), &Value::Null));
     assert_eq!(names, ["names only", "image only"]);
+    check_confusions(part, "image only");
     assert!((figure(part, "image only", "top1") - 1.0).abs() < 1e-9);
 
     // A half, and a class, without pictures.
@@ -196,6 +244,18 @@ fn folders_are_classes_and_what_cannot_be_read_is_left_out() {
     fs::remove_dir_all(at("known/person")).unwrap();
     run(&[&["eval", text(&known)], &labels[..]].concat())
         .failed(78, &["1 picture, --seed 0 puts none into the half `", "on`; give another --seed"]);
+    // Pictures without a class, in a folder and in a table.
+    let flat = at("flat");
+    fs::create_dir(&flat).unwrap();
+    fs::copy(at("known/bear/a.jpg"), flat.join("a.jpg")).unwrap();
+    for more in [&[][..], &["--labels", COCO]] {
+        let ran = run(&[&["eval", text(&flat)], more].concat());
+        ran.failed(1, &["flat: there must be a folder for each class", "flat/cat/a.jpg; all"]);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
+    let table = flat.join("pictures.tsv");
+    fs::write(&table, "file\na.jpg\n").unwrap();
+    run(&["eval", text(&table)]).failed(1, &["no picture has a label; say what each shows in a"]);
     // What makes no classes is told without flags that there are not.
     run(&["eval", text(&known)])
         .failed(78, &["name some with --labels", "known: `label` breaks a rule: needs at least 2"]);
@@ -288,5 +348,5 @@ fn what_cannot_be_meant_is_refused() {
     eval(&[]).failed(1, &["truth.tsv, line 2: \"dog\" is no class of classes.txt"]);
     let rows: String = (0..320).map(|it| format!("{it}\t\t\n")).collect();
     set("truth.tsv", &format!("row\tclasses\town_captions\n{rows}"));
-    eval(&[]).failed(1, &["truth.tsv names no class of any row"]);
+    eval(&[]).failed(1, &["truth.tsv names no class of any row; name in its column `classes`"]);
 }

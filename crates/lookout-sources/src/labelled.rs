@@ -59,7 +59,8 @@ fn of_folder(folder: &Path) -> Result<Vec<LabelledPicture>, SourceError> {
     let with_pictures: HashSet<PathBuf> = listing.pictures.iter().filter_map(first).collect();
     let is_empty = |it: &&PathBuf| it.components().count() == 1 && !with_pictures.contains(*it);
     // Passed over without a word, each of these would leave a class out.
-    let links = "links to folders are not followed; put the folders there";
+    let links = "a link to a folder is not followed and would leave its class out; put the folder itself in \
+                 the place of each link";
     refuse(folder, links, &listing.links)?;
     let dangling = "a link that leads nowhere may stand for a folder of pictures; put the folder there, \
                     or remove the link";

@@ -44,7 +44,9 @@ impl Table {
             let column = places.next();
             if column.is_none() && at < required.len() {
                 let got = headings.join(", ");
-                return Err(wrong(format!("there must be a column headed `{name}`, got {got:?}")));
+                return Err(wrong(format!(
+                    "there must be a column headed `{name}`, with tabs between columns, got {got:?}"
+                )));
             }
             if let (Some(first), Some(second)) = (column, places.next()) {
                 return Err(wrong(format!(

@@ -1,6 +1,7 @@
 //! `lookout eval`: how good labels are on pictures whose classes are known, for each way to make them.
 
 mod args;
+mod confusions;
 mod embedded;
 mod halves;
 mod pictures;

@@ -228,7 +228,11 @@ fn pictures_are_labelled_by_their_folders() {
             vec![],
             "would leave its class out; put one in, or remove it: cat, dog",
         ),
-        (vec!["cat"], vec!["pets", "more/others"], "put the folders there: more/others, pets"),
+        (
+            vec!["cat"],
+            vec!["pets", "more/others"],
+            "the folder itself in the place of each link: more/others, pets",
+        ),
     ] {
         folders.iter().for_each(|it| fs::create_dir_all(at(it)).unwrap());
         links.iter().for_each(|it| symlink("/", at(it)).unwrap());
@@ -289,8 +293,11 @@ fn pictures_are_labelled_by_a_table() {
     let below = read("file\nd.jpg\n").unwrap();
     assert_eq!(shown(&below[0], folder.path()), r#"d.jpg pictures/d.jpg [] []"#);
     for (text, expected) in [
-        ("", "pictures.tsv, line 1: there must be a column headed `file`, got \"\""),
-        ("a.jpg\tcat\n", "line 1: there must be a column headed `file`, got \"a.jpg, cat\""),
+        (
+            "",
+            "pictures.tsv, line 1: there must be a column headed `file`, with tabs between columns, got \"\"",
+        ),
+        ("a.jpg\tcat\n", "column headed `file`, with tabs between columns, got \"a.jpg, cat\""),
         ("file\n", "holds no picture below its headings"),
         ("label\tfile\ncat\t\n", "pictures.tsv, line 2: `file` must name a picture, got \"\""),
         (

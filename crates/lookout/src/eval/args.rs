@@ -19,27 +19,55 @@ Examples:
   lookout eval --labels labels.toml pictures.tsv --split half --seed 7
   lookout eval --image-only pictures          the picture alone, without an index
 
-PICTURES is a folder with a folder for each class, or a table .tsv with columns headed `file` (relative
-to the table, or in a folder `pictures` beside it) and `label` or `labels` (several, joined by |). A column `captions` (joined by ' || ') has
-captions of the picture itself, which retrieval then leaves out. A picture is what is named .bmp, .gif,
-.jpeg, .jpg, .png or .webp and not hidden. Each folder of a class must hold one, and none may be a link.
-A link to nothing that is not named as a picture is refused, as it may stand for a folder.
-Without --labels the classes are those that the pictures have. A label is a class's id, name or alias, upper case aside.
+PICTURES is a folder with a folder for each class, or a table .tsv, its columns separated by
+tabs and headed `file` (relative to the table, or in a folder `pictures` beside it) and `label`
+or `labels` (several, joined by |). A column `captions` (joined by ' || ') has captions of the
+picture itself, which retrieval then leaves out. A picture is what is named .bmp, .gif, .jpeg,
+.jpg, .png or .webp and not hidden. Each folder of a class must hold one, and none may be a
+link. A link to nothing that is not named as a picture is refused, as it may stand for a
+folder. Without --labels the classes are those that the pictures have. A label is a class's id,
+name or alias, upper case aside.
 
---embeddings FOLDER takes embeddings of any model instead: images.npy, classes.npy, captions.npy (float16
-or float32), classes.txt, captions.txt, truth.tsv (row, classes, own_captions) and set.json (space,
-logit_scale). The search is exact there.
+The ways to make labels that are compared:
+  names only        the picture against the bare names
+  image only        the picture against all prompts, without captions
+  captions only     the captions found for the picture, without the picture
+  memoryless        both, as with fusion.weighting = \"memoryless\"
+  running           both, as with \"history\" and fusion.window = \"unbounded\"
+  windowed 256      both, as with \"history\" and fusion.window = 256
+  pooled            both, as with \"pooled\", which bundles recommend
+  pooled, adapting  that with adaptation = \"on\"
 
-A picture with several labels is right when any of them is on top. Where a picture's truth is a negative,
-any negative on top is right: the state would be `none`. Pictures without a label are not scored.
-Variants with a history depend on the order, which is that of the file or of the names; pictures of
---unknown come last. Nothing that was taught takes part.
+Of each:
+  top-1, top-5      pictures whose right class is first, or among the first five
+  ECE               how far scores are off as probabilities (expected calibration error): mean
+                    distance of a score and the share of right ones over 15 bins; 0 is best
+  AUROC             how often a known picture has a higher top score than one of --unknown;
+                    0.5 is chance, 1 is best
+  right, wrong      pictures that the decision accepts, each by itself, by the bundle's rules
+  unkn.             pictures of --unknown that it accepts as a label
+  change            top-1 less that of image only, in points, with its 95 % interval: where 95 %
+                    of the changes lie when as many pictures are drawn from these again, many
+                    times over (paired bootstrap)
 
-Settings may be chosen by the figures `chosen on` of --split half; those `reported on` are for telling.
-Of fewer than 6 pictures, or where fewer differ all in favor of one way, nothing is called better or worse.
+Confusions are of the last way shown that does not adapt. A picture with several right classes
+counts there under the one that scores highest.
 
-A picture that cannot be read is listed and left out, a link to nothing or a pipe among them; the exit code
-is then 1.")]
+--embeddings FOLDER takes embeddings of any model instead: images.npy, classes.npy,
+captions.npy (float16 or float32), classes.txt, captions.txt, truth.tsv (row, classes,
+own_captions) and set.json (space, logit_scale). The search is exact there.
+
+A picture with several labels is right when any of them is on top. Where a picture's truth is a
+negative, any negative on top is right: the state would be `none`. Pictures without a label are
+not scored. Variants with a history depend on the order, which is that of the file or of the
+names; pictures of --unknown come last. Nothing that was taught takes part.
+
+Settings may be chosen by the figures `chosen on` of --split half; those `reported on` are for
+telling. Of fewer than 6 pictures, or where fewer differ all in favor of one way, nothing is
+called better or worse.
+
+A picture that cannot be read is listed and left out, a link to nothing or a pipe among them;
+the exit code is then 1.")]
 pub(crate) struct EvalArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,

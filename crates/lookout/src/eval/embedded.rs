@@ -35,7 +35,11 @@ pub(super) fn evaluate(args: &EvalArgs) -> Result<Vec<SetReport>, Failure> {
         let set = read(folder)?;
         if set.truth.iter().all(|it| it.classes.is_empty()) {
             let folder = folder.display();
-            return Err(anyhow::anyhow!("{folder}: truth.tsv names no class of any row").into());
+            return Err(anyhow!(
+                "{folder}: truth.tsv names no class of any row; name in its column `classes` what each \
+                 row shows, in the words of classes.txt"
+            )
+            .into());
         }
         if let (Some(unknown), Some(path)) = (&unknown, &args.unknown) {
             check_unknown(&set, unknown).with_context(|| {

@@ -27,6 +27,9 @@ use crate::{assets, memory, output};
 pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Failure> {
     let read = |source: &Path| LabelledPicture::read_all(source).map_err(anyhow::Error::from);
     let pictures = read(source)?;
+    if pictures.iter().all(|it| it.labels.is_empty()) {
+        return Err(unlabelled(source).into());
+    }
     let unknown = args.unknown.as_deref().map(read).transpose()?.unwrap_or_default();
     let labels = match &args.labels {
         Some(path) => LabelSet::load(path)?,
@@ -47,7 +50,10 @@ pub(super) fn evaluate(args: &EvalArgs, source: &Path) -> Result<SetReport, Fail
     }
     if !samples.iter().any(|it| matches!(it.1, Truth::Shows(_))) {
         let source = source.display();
-        return Err(anyhow!("{source}: no picture has a label that is a class").into());
+        return Err(anyhow!(
+            "{source}: no picture has a label that is a class; give classes of these labels with --labels"
+        )
+        .into());
     }
     let scored = samples.iter().filter(|it| matches!(it.1, Truth::Shows(_)));
     let (scored, source_name) = (scored.map(|it| &it.0.name), source.display());
@@ -153,6 +159,22 @@ fn without_own(mut candidates: Vec<Candidate>, own: &[String], n: usize) -> Vec<
     candidates.retain(|it| !own.contains(&it.text.trim().to_lowercase()));
     candidates.truncate(n);
     candidates
+}
+
+/// No picture of `source` has a label.
+fn unlabelled(source: &Path) -> anyhow::Error {
+    let name = source.display();
+    match source.is_dir() {
+        true => anyhow!(
+            "{name}: there must be a folder for each class, named after it, with its pictures, such as \
+             {}; all pictures lie outside of such folders",
+            source.join("cat").join("a.jpg").display()
+        ),
+        false => anyhow!(
+            "{name}: no picture has a label; say what each shows in a column headed `label`, or `labels` \
+             for several joined by |, with tabs between columns"
+        ),
+    }
 }
 
 /// The labels of the pictures as classes, in the order in which they come.

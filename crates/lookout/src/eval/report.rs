@@ -7,6 +7,7 @@ use lookout_eval::{Half, Paired, Verdict, auroc, calibration_error, share};
 use serde::Serialize;
 
 use super::args::{Counts, EvalArgs};
+use super::confusions::Confusions;
 use super::stream::{Run, Stream};
 use super::variants::BASELINE;
 use crate::output::{self, count};
@@ -92,6 +93,7 @@ struct Part {
     /// Known against unknown by the cosine of the nearest label, whatever the fusion.
     auroc_of_cosine: Option<f64>,
     variants: Vec<Figures>,
+    confusions: Option<Confusions>,
 }
 
 #[derive(Serialize)]
@@ -252,7 +254,7 @@ impl Part {
                 Figures {
                     variant: run.variant.name,
                     top1: share(right.iter().copied()),
-                    top5: share(hits(run, TOP)).filter(|_| TOP < stream.n_classes),
+                    top5: share(hits(run, TOP)).filter(|_| TOP < stream.set.classes().len()),
                     ece: calibration_error(&answers),
                     auroc: auroc(&scores(&known), &scores(&unknown)),
                     accepted_right: share(
@@ -281,8 +283,9 @@ impl Part {
         };
         let auroc_of_cosine = auroc(&cosines(&known), &cosines(&unknown));
         let variants = stream.runs.iter().map(figures).collect();
+        let confusions = Confusions::of(&stream.runs, &stream.set, &scored);
         let (scored, known, unknown) = (scored.len(), known.len(), unknown.len());
-        Self { part, scored, known, unknown, auroc_of_cosine, variants }
+        Self { part, scored, known, unknown, auroc_of_cosine, variants, confusions }
     }
 
     fn tell(&self) -> anyhow::Result<()> {
@@ -311,7 +314,8 @@ impl Part {
         if let Some(auroc) = self.auroc_of_cosine {
             output::line(format!("  AUROC by the cosine of the nearest label alone: {auroc:.3}"))?;
         }
-        Ok(())
+        let confusions = self.confusions.iter().flat_map(Confusions::lines);
+        confusions.into_iter().try_for_each(|it| output::line(format!("  {it}")))
     }
 }
 
@@ -334,8 +338,13 @@ impl Change {
 
     fn describe(&self) -> String {
         let Self { points, low, high, verdict, won, lost } = self;
-        let by = if won + lost == 0 { " (no picture differs)" } else { "" };
-        format!("{points:+.1}, {low:+.1} to {high:+.1}, {verdict}{by}")
+        if won + lost == 0 && 0.0 < *high && *high < 100.0 {
+            // The interval is of what so few pictures may hide, not of what was seen.
+            return format!(
+                "{points:+.1}, right on the same pictures; this many could hide up to {high:.1} points"
+            );
+        }
+        format!("{points:+.1}, {low:+.1} to {high:+.1}, {verdict}")
     }
 }
 

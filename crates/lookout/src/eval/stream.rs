@@ -64,6 +64,10 @@ pub(crate) struct Seen {
 pub(crate) struct Answer {
     /// Classes ahead of the best right one, where there is a right one.
     pub(crate) rank: Option<usize>,
+    /// The right one that is best.
+    pub(crate) best_right: Option<usize>,
+    /// The top class.
+    pub(crate) top: usize,
     /// Of the top class.
     pub(crate) score: f64,
     /// Of the top label.
@@ -89,7 +93,7 @@ pub(crate) struct Run {
 pub(crate) struct Stream {
     pub(crate) seen: Vec<Seen>,
     pub(crate) runs: Vec<Run>,
-    pub(crate) n_classes: usize,
+    pub(crate) set: Arc<ClassSet>,
     pub(crate) n_labels: usize,
     seed: u64,
 }
@@ -126,7 +130,7 @@ impl Stream {
         Ok(Self {
             seen: Vec::new(),
             runs,
-            n_classes: subject.texts.classes.as_slice().len(),
+            set: Arc::clone(&subject.set),
             n_labels: subject.n_labels,
             seed,
         })
@@ -188,6 +192,8 @@ impl Run {
         let top = |p: &[f64]| p.iter().copied().fold(0.0, f64::max);
         self.answers.push(Answer {
             rank: rank(distribution, right),
+            best_right: right.iter().copied().min_by_key(|it| rank(distribution, &[*it])),
+            top: distribution.top().0,
             score: top(p),
             label_score: top(&p[..n_labels]),
             label_cosine: evidence.cosines[..n_labels].iter().copied().fold(-1.0, f64::max),
