@@ -43,12 +43,14 @@ fn check_confusions(part: &Value, by: &str) {
     let (n, right, wrong) = (sum(&classes, "n"), sum(&classes, "right"), sum(&pairs, "n"));
     assert_eq!((Some(n), n - right), (part["scored"].as_u64(), wrong));
     let top1 = figure(part, by, "top1");
-    assert!((top1 * n as f64 - right as f64).abs() < 1e-9, "{right} of {n}, not {top1}");
+    let [of, hits] = [n, right].map(|it| f64::from(u32::try_from(it).unwrap()));
+    assert!((top1 * of - hits).abs() < 1e-9, "{right} of {n}, not {top1}");
     for class in &classes {
         let of: Vec<Value> =
             pairs.iter().filter(|it| it["class"] == class["id"]).cloned().collect();
         assert!(of.iter().all(|it| it["taken_for"] != class["id"]), "{class}");
-        assert_eq!(sum(&[class.clone()], "n") - sum(&[class.clone()], "right"), sum(&of, "n"));
+        let count = |key: &str| class[key].as_u64().unwrap();
+        assert_eq!(count("n") - count("right"), sum(&of, "n"));
     }
     assert!(pairs.is_sorted_by_key(|it| std::cmp::Reverse(it["n"].as_u64())), "{it}");
 }
