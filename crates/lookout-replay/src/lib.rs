@@ -16,4 +16,4 @@ mod words;
 pub use figures::{Figures, Judged, Shares, TrueChange};
 pub use page::{Counts, DecidedBy, Page, RunPage, Seen, Side};
 pub use timeline::{Event, Spell, Timeline, Truth};
-pub use words::{reason_words, state_words, truth_words, words};
+pub use words::{reason_words, sigma_words, state_words, truth_words, words};

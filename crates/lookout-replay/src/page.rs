@@ -195,6 +195,10 @@ impl Page<'_> {
                 (self.tolerance.as_secs_f64()) " s before to " (self.tolerance.as_secs_f64())
                 " s after. Where no label is right, none and unknown are right."
             }
+            p.note {
+                "Score, lead and sigma beside a change are means over time, by which it was decided. The "
+                "evidence is what its frame says by itself, and may differ from them."
+            }
         }
     }
 }

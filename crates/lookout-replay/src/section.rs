@@ -6,7 +6,7 @@ use lookout_core::{ClassKind, ClassSet};
 use maud::{Markup, html};
 
 use crate::strip::{Rows, hue, strip};
-use crate::words::{class_name, clean, clock, frames, outcome_words, truth_words};
+use crate::words::{class_name, clean, clock, frames, outcome_words, sigma_words, truth_words};
 use crate::{Counts, DecidedBy, Judged, RunPage, Seen, TrueChange};
 
 pub(crate) fn section(run: &RunPage<'_>, idx: usize) -> Markup {
@@ -55,7 +55,9 @@ fn events(run: &RunPage<'_>, id: &str) -> Markup {
             caption { "Changes announced" }
             thead {
                 tr {
-                    @for it in ["Time", "Change", "Frame", "Evidence"] { th scope="col" { (it) } }
+                    @for it in ["Time", "Change", "Frame", "Evidence of this frame alone"] {
+                        th scope="col" { (it) }
+                    }
                 }
             }
             tbody {
@@ -65,9 +67,9 @@ fn events(run: &RunPage<'_>, id: &str) -> Markup {
                         td {
                             (outcome_words(event.from, run.classes)) " → "
                             strong { (outcome_words(event.to, run.classes)) }
-                            @if let Some(it) = event.score { br; "score " (format!("{it:.2}")) }
+                            @if let Some(it) = event.score { br; "mean score " (format!("{it:.2}")) }
                             @if let Some(it) = event.margin { ", lead " (format!("{it:.2}")) }
-                            @if let Some(it) = event.sigma { br; (format!("{it:.1}")) " σ above the background" }
+                            @if let Some(it) = event.sigma { br; (sigma_words(it)) }
                             @if is_false(idx) { br; strong.mark { "false alarm" } }
                         }
                         td { (seen(&by.frame)) }

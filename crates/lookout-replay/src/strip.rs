@@ -1,5 +1,6 @@
 //! A timeline as a strip of colors, in SVG. However long it is, it has a bounded number of parts.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use lookout_core::{ClassSet, State};
@@ -13,13 +14,20 @@ const WIDTH: usize = 1200;
 /// Marks of false alarms and misses that are drawn.
 const MAX_MARKS: usize = 500;
 
-/// A colored part: where it begins and ends, its class in the style sheet, the label's position, and its name.
+/// A colored part: the steps where it begins and ends, and what it shows.
 struct Part {
     from: usize,
     to: usize,
+    look: Look,
+}
+
+/// Something on the timeline: its class in the style sheet, the label's position, its name, and its own
+/// times, which no step rounds.
+struct Look {
     class: &'static str,
     label: Option<usize>,
     name: String,
+    times: Range<Duration>,
 }
 
 /// The rows of the tables below, which marks lead to.
@@ -40,31 +48,31 @@ pub(crate) fn strip(
     rows: &Rows<'_>,
 ) -> Markup {
     let states = parts(timeline.end(), |at| {
-        let state = timeline.state_at(at);
+        let (times, state) = timeline.state_around(at);
         let (class, label) = match state {
             State::Label(idx) => ("label", Some(idx)),
             State::None(_) => ("none", None),
             State::Unknown => ("unknown", None),
             State::Stale => ("stale", None),
         };
-        (class, label, state_words(state, classes))
+        Look { class, label, name: state_words(state, classes), times }
     });
     let truths = parts(timeline.end(), |at| {
-        let truth = timeline.truth_at(at);
+        let (times, truth) = timeline.truth_around(at);
         let (class, label) = match truth {
             Truth::Label(idx) => ("label", Some(idx)),
             Truth::NoLabel => ("none", None),
             Truth::Unsaid => ("unsaid", None),
         };
-        (class, label, truth_words(truth, classes))
+        Look { class, label, name: truth_words(truth, classes), times }
     });
     let height = if judged.is_some() { 84 } else { 50 };
     html! {
         svg viewBox={ "0 0 " (WIDTH) " " (height) } preserveAspectRatio="none" role="group"
             aria-label="Timeline" {
-            (row(&states, 14, timeline.end(), "shown"))
+            (row(&states, 14, "shown"))
             @if let Some(judged) = judged {
-                (row(&truths, 54, timeline.end(), "right"))
+                (row(&truths, 54, "right"))
                 @for &event in judged.false_alarms.iter().take(MAX_MARKS) {
                     @let at = timeline.events()[event].at;
                     @let row = (event < rows.n_events).then(|| format!("{}-e{event}", rows.id));
@@ -80,13 +88,13 @@ pub(crate) fn strip(
     }
 }
 
-fn row(parts: &[Part], y: usize, end: Duration, what: &str) -> Markup {
+fn row(parts: &[Part], y: usize, what: &str) -> Markup {
     html! {
         @for part in parts {
-            @let times = format!("{} to {}", clock(time(part.from, end)), clock(time(part.to, end)));
-            rect x=(part.from) y=(y) width=(part.to - part.from) height="28" class=(part.class)
-                style=[part.label.map(hue)] {
-                title { (clean(&part.name)) ", " (what) " " (times) }
+            @let Look { class, label, name, times } = &part.look;
+            rect x=(part.from) y=(y) width=(part.to - part.from) height="28" class=(class)
+                style=[label.map(hue)] {
+                title { (clean(name)) ", " (what) " " (clock(times.start)) " to " (clock(times.end)) }
             }
         }
     }
@@ -112,11 +120,6 @@ pub(crate) fn hue(label: usize) -> String {
     format!("--hue:{}", (label * 137 + 210) % 360)
 }
 
-fn time(column: usize, end: Duration) -> Duration {
-    #[expect(clippy::cast_precision_loss, reason = "a pixel")]
-    end.mul_f64(column as f64 / WIDTH as f64)
-}
-
 fn column(at: Duration, end: Duration) -> usize {
     if end.is_zero() {
         return 0;
@@ -132,17 +135,18 @@ fn column(at: Duration, end: Duration) -> usize {
 }
 
 /// Neighbouring steps that look the same become one. A step shows what was in its middle.
-fn parts(
-    end: Duration,
-    at: impl Fn(Duration) -> (&'static str, Option<usize>, String),
-) -> Vec<Part> {
+fn parts(end: Duration, at: impl Fn(Duration) -> Look) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for from in 0..WIDTH {
         #[expect(clippy::cast_precision_loss, reason = "a pixel")]
-        let (class, label, name) = at(end.mul_f64((from as f64 + 0.5) / WIDTH as f64));
-        match parts.last_mut().filter(|it| it.name == name && it.class == class) {
-            Some(part) => part.to = from + 1,
-            None => parts.push(Part { from, to: from + 1, class, label, name }),
+        let look = at(end.mul_f64((from as f64 + 0.5) / WIDTH as f64));
+        let is_same = |it: &Look| it.name == look.name && it.class == look.class;
+        match parts.last_mut().filter(|it| is_same(&it.look)) {
+            Some(part) => {
+                part.to = from + 1;
+                part.look.times.end = look.times.end;
+            }
+            None => parts.push(Part { from, to: from + 1, look }),
         }
     }
     parts

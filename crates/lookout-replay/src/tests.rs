@@ -140,6 +140,31 @@ fn a_page_is_known_by_its_beginning() {
 }
 
 #[test]
+fn a_tooltip_has_the_times_of_what_it_shows_and_not_of_its_steps() {
+    // A step is 3751/1200 s.
+    let page = page("a cat", 3750, 0);
+    let title = "<title>a cat, right 1:02:30.0 to 1:02:31.0</title>";
+    assert!(!page.contains(title), "shorter than half a step");
+    assert!(page.contains("<title>no label, right 0:00:00.0 to 1:02:30.0</title>"));
+    let page = self::page("a cat", 1250, 0);
+    for title in ["right 0:20:50.0 to 0:20:51.0", "shown 0:00:01.0 to 0:00:02.0"] {
+        assert!(page.contains(title), "{title}");
+    }
+}
+
+#[test]
+fn a_cosine_below_the_background_is_told_as_below() {
+    for (sigma, words) in
+        [(4.25, "4.2 sigma above"), (-0.6, "0.6 sigma below"), (-0.04, "0.0 sigma above")]
+    {
+        assert_eq!(crate::sigma_words(sigma), format!("{words} background"));
+    }
+    let page = page("a cat", 3, 3);
+    assert!(page.contains("mean score 0.50, lead 0.25<br>3.0 sigma above background"), "{page}");
+    assert!(page.contains("Evidence of this frame alone") && page.contains("are means over time"));
+}
+
+#[test]
 fn times_are_rounded_as_text_is_and_one_frame_is_no_plural() {
     for (ms, clock) in [
         (0, "0:00:00.0"),

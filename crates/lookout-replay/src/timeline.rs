@@ -1,5 +1,6 @@
 //! What a camera showed and what was right, in order of time.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use lookout_core::{Change, Outcome, Reason, Snapshot, State};
@@ -114,13 +115,33 @@ impl Timeline {
 
     /// What is right at `at`.
     pub fn truth_at(&self, at: Duration) -> Truth {
-        let behind = self.truths.partition_point(|it| it.0 <= at);
-        behind.checked_sub(1).map_or(Truth::Unsaid, |it| self.truths[it].1)
+        self.truth_around(at).1
     }
 
     /// The state at `at`: stale before the first.
     pub fn state_at(&self, at: Duration) -> State {
+        self.state_around(at).1
+    }
+
+    /// What is right at `at`, and from when to when.
+    pub(crate) fn truth_around(&self, at: Duration) -> (Range<Duration>, Truth) {
+        let behind = self.truths.partition_point(|it| it.0 <= at);
+        let until = self.truths.get(behind).map_or(self.end, |it| it.0);
+        let (from, truth) = match behind.checked_sub(1) {
+            Some(it) => self.truths[it],
+            None => (Duration::ZERO, Truth::Unsaid),
+        };
+        (from..until, truth)
+    }
+
+    /// The state at `at`, and from when to when.
+    pub(crate) fn state_around(&self, at: Duration) -> (Range<Duration>, State) {
         let behind = self.spells.partition_point(|it| it.from <= at);
-        behind.checked_sub(1).map_or(State::Stale, |it| self.spells[it].state)
+        let until = self.spells.get(behind).map_or(self.end, |it| it.from);
+        let (from, state) = match behind.checked_sub(1) {
+            Some(it) => (self.spells[it].from, self.spells[it].state),
+            None => (Duration::ZERO, State::Stale),
+        };
+        (from..until, state)
     }
 }

@@ -97,6 +97,13 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// How far a cosine lies above or below the background, for people; `sigma` in deviations.
+pub fn sigma_words(sigma: f64) -> String {
+    // What is told as 0.0 is not below.
+    let side = if sigma <= -0.05 { "below" } else { "above" };
+    format!("{:.1} sigma {side} background", sigma.abs())
+}
+
 /// Why something was held back, for people.
 pub fn reason_words(reason: Reason) -> &'static str {
     match reason {
