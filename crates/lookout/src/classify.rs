@@ -11,7 +11,7 @@ use lookout_core::{
     Background, ClassSet, Classifier, Decider, Distribution, Evidence, Id, Reason, State,
 };
 use lookout_publish::payload::{EvidencePayload, PictureLine};
-use lookout_replay::reason_words;
+use lookout_replay::{reason_words, sigma_words};
 use lookout_store::{Calibrations, Known};
 use serde::Serialize;
 
@@ -153,7 +153,10 @@ fn calibrated(
     let Known { background, changed, unfit_temperature } = found.known(classes);
     if !changed.is_empty() {
         let ids: Vec<&str> = changed.iter().map(Id::as_str).collect();
-        tracing::warn!("Not calibrated with these words: {}.", ids.join(", "));
+        tracing::warn!(
+            "Not calibrated with these words: {}; run `lookout calibrate` with them again.",
+            ids.join(", ")
+        );
     }
     if let Some(temperature) = unfit_temperature {
         tracing::warn!("The temperature {temperature:.2} is of other classes and does not count.");
@@ -195,7 +198,7 @@ pub(crate) fn describe(
         text += &format!(", familiarity {familiarity:.3}");
     }
     if let Some(sigma) = evidence.observation().sigma(subject) {
-        text += &format!(", {sigma:.1} sigma above background");
+        text += &format!(", {}", sigma_words(sigma));
     }
     let rest = evidence.taught.as_ref().map_or(1.0, |it| 1.0 - it.weight);
     text += &side("picture", &evidence.image, rest * evidence.weights.image);
