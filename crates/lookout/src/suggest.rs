@@ -24,6 +24,8 @@ const FEWEST_OF_INDEX: usize = 5;
 const LEAST_THINGS: f64 = 0.2;
 /// Words that are embedded at most, those in most captions: 3 templates of 500 take some 15 s.
 const MAX_WORDS: usize = 500;
+/// A lower score is told as 0.000: captions have the word, and the pictures do not show it.
+const LEAST_SCORE: f64 = 5e-4;
 const N_EXAMPLES: usize = 2;
 
 /// What is kept of a picture.
@@ -165,6 +167,7 @@ fn suggestions(engine: &Engine, seen: &[Seen], count: usize) -> anyhow::Result<V
             }
         }
     }
+    things.retain(|it| LEAST_SCORE <= it.0);
     things.sort_by(|a, b| b.0.total_cmp(&a.0));
     things.truncate(count);
     let mut suggestions = Vec::new();
@@ -263,5 +266,9 @@ fn tell(args: &SuggestArgs, pictures: usize, suggestions: &[Suggestion]) -> anyh
         .iter()
         .map(|it| serde_json::Value::from(it.word.as_str()).to_string())
         .collect();
-    output::line(format!("\nlabels = [{}]", words.join(", ")))
+    output::line(
+        "\nscore, 0 to 1: how well the word fits the pictures, compared with the other words found, times \
+         the\nshare of the captions near them that have it. `lookout suggest --help` says more. To paste:\n",
+    )?;
+    output::line(format!("labels = [{}]", words.join(", ")))
 }
