@@ -6,13 +6,15 @@ use lookout_core::ClassSet;
 use serde::Serialize;
 
 use super::owners::{Owners, forms};
-use crate::phrases;
+use crate::{output, phrases};
 
 /// A word is advised as the name where it is used this many times as often: nearer ones are a matter of
 /// taste.
 const CLEARLY_MORE: usize = 2;
 /// A word used less than one time in so many of the most used one is advised to be dropped.
 const HARDLY: usize = 10;
+/// A name in fewer captions is one that hardly anybody writes; as many as `suggest` asks of a word.
+const FEW: usize = 5;
 
 /// A word of a class, and how many captions use it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -138,17 +140,25 @@ impl Advice {
 
     /// The advice in words.
     pub(super) fn because(&self, uses: &[Use]) -> String {
-        let Self { name, dropped, vouched, .. } = self;
+        let Self { name, dropped, .. } = self;
         let renamed = uses.first().is_some_and(|it| it.word != *name);
-        let mut text = match (vouched, renamed) {
-            (false, false) => "nobody writes that: captions cannot vouch for it".to_owned(),
-            (false, true) => format!("call it {name:?}, though nobody writes that"),
-            (true, true) => format!("call it {name:?}, that is what people write"),
-            (true, false) => format!("{name:?} is a good name"),
+        let captions =
+            |word: &str| uses.iter().find(|it| it.word == word).map_or(0, |it| it.captions);
+        let hardly =
+            |n: usize| format!("hardly anybody writes that ({})", output::count(n, "caption"));
+        let mut text = match (captions(name), renamed) {
+            (0, false) => "nobody writes that: captions cannot vouch for it".to_owned(),
+            (0, true) => format!("call it {name:?}, though nobody writes that"),
+            (n @ ..FEW, false) => format!("{}: captions tell little about it", hardly(n)),
+            (n @ ..FEW, true) => format!("call it {name:?}, though {}", hardly(n)),
+            (_, true) => format!("call it {name:?}, that is what people write"),
+            (_, false) => format!("{name:?} is a good name"),
         };
-        if !dropped.is_empty() {
-            let dropped: Vec<String> = dropped.iter().map(|it| format!("{it:?}")).collect();
-            text += &format!("; drop {}, hardly anybody writes that", dropped.join(", "));
+        for word in dropped {
+            text += &match captions(word) {
+                0 => format!("; drop {word:?}, nobody writes that"),
+                n => format!("; drop {word:?}, {}", hardly(n)),
+            };
         }
         for it in uses {
             let Some(owner) = &it.taken_by else { continue };
@@ -291,5 +301,30 @@ mod tests {
             taken_by: None,
         });
         assert!(none.because(&uses).starts_with("nobody writes that"));
+    }
+
+    #[test]
+    fn nobody_hardly_anybody_and_a_good_name_go_by_the_count() {
+        let because = |words: &[&str], captions: &[&str]| {
+            let mut told = advised(&[words, &["zebra"]], captions);
+            told.remove(0).1
+        };
+        let words = ["van", "parcel van"];
+        assert_eq!(because(&words[..1], &["a van"; 5]), "\"van\" is a good name");
+        assert_eq!(
+            because(&words, &["a van"; 4]),
+            "hardly anybody writes that (4 captions): captions tell little about it; \
+             drop \"parcel van\", nobody writes that"
+        );
+        let captions = [&["a van"; 20][..], &["a parcel van"]].concat();
+        assert_eq!(
+            because(&words, &captions),
+            "\"van\" is a good name; drop \"parcel van\", hardly anybody writes that (1 caption)"
+        );
+        assert_eq!(
+            because(&["parcel van", "van"], &["a van"; 2]),
+            "call it \"van\", though hardly anybody writes that (2 captions); \
+             drop \"parcel van\", nobody writes that"
+        );
     }
 }
