@@ -120,7 +120,7 @@ fn a_caption_without_tokens_is_left_out_like_other_faulty_rows() {
     }
     build("\u{200b}\n", "none.lidx", "8").failed(
         1,
-        &["no usable caption in 1 row(s)", "captions.tsv:1: has nothing that the model reads"],
+        &["no usable caption in 1 row", "captions.tsv:1: has nothing that the model reads"],
     );
     assert!(!dir.path().join("none.lidx").exists());
 }

@@ -368,7 +368,7 @@ fn filters_are_counted_and_a_dry_run_tells_the_same() {
     refused(&[&[table.as_str(), "--output", &output], &empty[..]].concat(), &["9 to 3"]);
     refused(
         &[&table, "--output", &place.at("none.lidx"), "--min-words", "90"],
-        &["no usable caption in 8 row(s), 7 of them refused by filters"],
+        &["no usable caption in 8 rows, 7 of them refused by filters"],
     );
     assert!(!names(&place).iter().any(|it| it.contains("none")), "{:?}", names(&place));
 }

@@ -47,13 +47,20 @@ pub enum PictureFileError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A directory, device, pipe or socket stands where a file belongs.
-    #[error("{name} must be a regular file, got {got}")]
+    /// A directory stands where a file belongs.
+    #[error(
+        "{name} must be a regular file, got a directory; name pictures, such as {}",
+        Path::new(name).join("*.jpg").display()
+    )]
+    Directory {
+        /// The path.
+        name: String,
+    },
+    /// A device, pipe or socket stands where a file belongs.
+    #[error("{name} must be a regular file, got a device, pipe or socket")]
     NotAFile {
         /// The path.
         name: String,
-        /// What it is.
-        got: &'static str,
     },
     /// There are no bytes.
     #[error("{name} must have at least 1 byte, got 0")]
@@ -128,8 +135,10 @@ pub fn read_picture(path: &Path, limits: &PictureLimits) -> Result<Picture, Pict
     // Looked at before it is opened, because opening a pipe waits for a writer.
     let metadata = fs::metadata(path).map_err(read_error)?;
     if !metadata.is_file() {
-        let got = if metadata.is_dir() { "a directory" } else { "a device, pipe or socket" };
-        return Err(PictureFileError::NotAFile { name, got });
+        return Err(match metadata.is_dir() {
+            true => PictureFileError::Directory { name },
+            false => PictureFileError::NotAFile { name },
+        });
     }
     check_size(&name, metadata.len(), limits)?;
     let mut bytes = Vec::new();
@@ -470,7 +479,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let limits = PictureLimits::default();
         let read = |path: &Path| read_picture(path, &limits).unwrap_err().to_string();
-        assert!(read(dir.path()).ends_with("must be a regular file, got a directory"));
+        let told = read(dir.path());
+        assert!(told.contains("got a directory; name pictures, such as /"), "{told}");
+        assert!(told.ends_with("/*.jpg"), "{told}");
         assert!(read(Path::new("/dev/zero")).contains("got a device"));
         assert!(read(&dir.path().join("none.png")).starts_with("cannot read "));
         let path = dir.path().join("a.txt");

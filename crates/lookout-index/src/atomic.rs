@@ -57,6 +57,10 @@ pub(crate) fn try_write(path: &Path) -> io::Result<()> {
 /// A new file that is locked while this process lives, where the file system has locks.
 fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     let folder = folder(path);
+    if !folder.is_dir() {
+        let told = format!("there is no folder {}", folder.display());
+        return Err(io::Error::new(io::ErrorKind::NotFound, told));
+    }
     clear(folder);
     for _ in 0..ATTEMPTS {
         let temporary = tempfile::Builder::new()
@@ -65,7 +69,9 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
             .rand_bytes(RANDOM_CHARS)
             // The service reads as another user than the one who builds.
             .permissions(Permissions::from_mode(0o644))
-            .tempfile_in(folder)?;
+            .tempfile_in(folder)
+            // Its own words tell a name that nobody has given.
+            .map_err(|error| io::Error::from(error.kind()))?;
         let is_taken = matches!(temporary.as_file().try_lock(), Err(fs::TryLockError::WouldBlock));
         // Another process may have taken it for an old one before it was locked.
         if !is_taken && temporary.as_file().metadata()?.nlink() != 0 {
@@ -149,7 +155,9 @@ mod tests {
         fs::create_dir(dir.path().join("folder")).unwrap();
         write_atomically(&dir.path().join("folder"), |it| it.write_all(b"new")).unwrap_err();
         assert_eq!(names(dir.path()).len(), 2);
-        assert!(write_atomically(&dir.path().join("gone/file"), |_| Ok(())).is_err());
+        let error = write_atomically(&dir.path().join("gone/file"), |_| Ok(())).unwrap_err();
+        let gone = dir.path().join("gone");
+        assert_eq!(error.to_string(), format!("there is no folder {}", gone.display()));
     }
 
     #[test]

@@ -95,13 +95,18 @@ pub struct BadRow {
 
 impl fmt::Display for BadRow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.position, self.fault)
+        match self.fault {
+            Fault::Whole(_) => write!(f, "{}: {}", self.position.shard, self.fault),
+            _ => write!(f, "{}: {}", self.position, self.fault),
+        }
     }
 }
 
 /// Why a row is left out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
+    /// It is one of the whole shard, none of whose rows is there.
+    Whole(Box<Fault>),
     /// There is no caption, or nothing but white space.
     NoCaption,
     /// The caption is too long.
@@ -178,6 +183,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Whole(fault) => write!(f, "{fault}"),
             Self::NoCaption => write!(f, "has no caption"),
             Self::CaptionTooLong => {
                 write!(f, "the caption has more than {MAX_CAPTION_CHARS} characters")

@@ -38,7 +38,10 @@ impl Folder {
 
     fn read(&self, picture: &Path) -> VecDeque<Row> {
         let position = |row| Position { shard: shown(picture), row };
-        let bad = |fault| VecDeque::from([Err(BadRow { position: position(0), fault })]);
+        let bad = |fault| {
+            let fault = Fault::Whole(Box::new(fault));
+            VecDeque::from([Err(BadRow { position: position(0), fault })])
+        };
         if plain_name(picture.as_os_str()).is_none() {
             return bad(Fault::Name);
         }

@@ -225,7 +225,11 @@ fn load_engine(config: &Config, faults: &mut Vec<Fault>) -> Option<Engine> {
     Engine::load(&runtime, &config.model, config.index.as_deref(), n_candidates, taught.as_deref())
         .map_err(|error| {
             let mut fault = |key: &str, error: anyhow::Error| {
-                faults.push(config.fault(key, format!("cannot be used: {error:#}"), None));
+                let next = match key == "index" && is_missing(&error) {
+                    true => "; `lookout index build` makes one, or leave the key out",
+                    false => "",
+                };
+                faults.push(config.fault(key, format!("cannot be used: {error:#}{next}"), None));
             };
             match error {
                 EngineError::Index(error) => fault("index", error),
@@ -239,6 +243,12 @@ fn load_engine(config: &Config, faults: &mut Vec<Fault>) -> Option<Engine> {
             }
         })
         .ok()
+}
+
+/// Whether the file is not there that `error` is about.
+fn is_missing(error: &anyhow::Error) -> bool {
+    let is_it = |it: &std::io::Error| it.kind() == std::io::ErrorKind::NotFound;
+    error.chain().any(|it| it.downcast_ref().is_some_and(is_it))
 }
 
 /// The cameras of a configuration, and what they have in common.

@@ -134,12 +134,12 @@ fn pictures_of_a_folder_come_by_name_with_each_caption() {
     let lines = lines(&Spec::Folder(folder.path().to_path_buf()), folder.path());
     let expected = [
         "a.PNG:0: a cat | a.PNG",
-        "alone.jpeg:0: cannot read alone.txt: No such file or directory (os error 2)",
+        "alone.jpeg: cannot read alone.txt: No such file or directory (os error 2)",
         "b.jpg:0: first of b | b.jpg",
         "b.jpg:1: second of b | b.jpg",
         "b.jpg:2: the caption has a control character",
         "b.jpg:3: last of b | b.jpg",
-        "blank.jpg:0: has no caption",
+        "blank.jpg: has no caption",
         "more/c.webp:0: a dog | more/c.webp",
     ];
     assert_eq!(lines, expected);
@@ -197,5 +197,5 @@ fn the_first_bad_rows_are_listed_and_all_are_counted() {
     }
     let (_, tally) = read(&Spec::Folder(folder.path().to_path_buf())).unwrap();
     assert_eq!((tally.n_bad(), tally.first().len()), (30, 20));
-    assert!(tally.first()[19].starts_with("19.jpg:0: cannot read 19.txt: "), "{:?}", tally.first());
+    assert!(tally.first()[19].starts_with("19.jpg: cannot read 19.txt: "), "{:?}", tally.first());
 }

@@ -33,10 +33,10 @@ pub(super) fn nothing(source: &Path, tally: &Tally) -> String {
     let n_refused: u64 = tally.refused().values().sum();
     let first = tally.first().first();
     format!(
-        "{} has no usable caption in {} row(s){}{}; `lookout index build --help` says what a source \
+        "{} has no usable caption in {}{}{}; `lookout index build --help` says what a source \
          must be",
         source.display(),
-        tally.n_bad() + n_refused,
+        output::count(tally.n_bad() + n_refused, "row"),
         if 0 < n_refused {
             format!(", {n_refused} of them refused by filters")
         } else {
