@@ -17,25 +17,26 @@ Examples:
   lookout calibrate --config lookout.toml --camera yard --absent 'delivery van'
   lookout calibrate --config lookout.toml --show
 
-Keep what the labels mean out of the picture meanwhile. For each label the cosine's middle and
-deviation on the scene are learned, and the height above it that noise passes no more often than
-the rate allows. That height is an extrapolation from the recorded time to a day: it knows nothing
-of what that time did not have, such as nightfall, rain or the headlights of a car. Calibrate once
-by day and for long, and again when the camera was moved, or when max_fps, [gate] or smoothing_s
-were changed: frames count as the daemon would have them, so a still scene that the gate skips needs
-more time.
+Keep what the labels mean out of the picture meanwhile. For each label the cosine's median and
+deviation on the empty scene are learned, and a bound: how far above the median it must be for
+the label to be announced. It is set so that the scene alone passes it no more often than
+--false-alarms-a-day. The bound is an extrapolation from the recorded time to a day: it knows
+nothing of what that time did not have, such as nightfall, rain or the headlights of a car.
+Calibrate once by day and for long, and again when the camera was moved, or when max_fps,
+[gate] or smoothing_s were changed: frames count as the daemon would have them, so a still
+scene that the gate skips needs more time.
 
-A device that a running daemon holds, /dev/video0, cannot be opened twice: stop the daemon first
-(systemctl stop lookout). Cameras of the network can mostly be watched by both.
+A device that a running daemon holds, /dev/video0, cannot be opened twice: stop the daemon
+first (systemctl stop lookout). Cameras of the network can mostly be watched by both.
 
 A frame of a recording that cannot be used is told and left out; the exit code is then 1.
 
-A label that is accepted in more than 1 % of the frames, or keeps to two levels, seems to be in the
-picture and gets no bound, unless --absent says that it was not there. A scene that changes too
-slowly for the time gives provisional bounds, above all that was seen.
+A label that is accepted in more than 1 % of the frames, or keeps to two levels, seems to be in
+the picture and gets no bound, unless --absent says that it was not there. A scene that changes
+too slowly for the time gives provisional bounds, above all that was seen.
 
-Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a running
-daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
+Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a
+running daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
 pub(crate) struct CalibrateArgs {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]
