@@ -55,8 +55,21 @@ pub(crate) enum Verb {
     /// Label sample pictures with the starter model, with a broker on loopback
     Demo(DemoArgs),
     /// Watch the cameras of a configuration and publish what they show
+    #[command(after_help = "\
+Examples:
+  lookout run --config lookout.toml
+  LOOKOUT__MQTT__HOST=broker.lan lookout run --config lookout.toml
+  lookout run --config lookout.toml --set mqtt.port=8883 --set cameras.yard.max_fps=0.5
+  kill -HUP PID       takes other labels and rules from the file, without a restart")]
     Run(ConfigArgs),
     /// Check a configuration and all it names; exit code 78 and the list if anything is wrong
+    #[command(after_help = "\
+Examples:
+  lookout check --config /etc/lookout/lookout.toml
+  LOOKOUT__MQTT__HOST=broker.lan lookout check --config lookout.toml
+  lookout check --config lookout.toml --set cameras.yard.max_fps=0.5 --device cpu
+
+Every fault is told with its key and line. Cameras and broker are not connected to.")]
     Check(ConfigArgs),
     /// Learn what each camera's scene looks like while nothing that is looked for is there
     Calibrate(CalibrateArgs),

@@ -13,9 +13,9 @@ pub(crate) enum IndexVerb {
     #[command(after_help = "\
 Examples:
   lookout index build captions.tsv --output captions.lidx
-  lookout index build ~/pictures --output own.lidx               # a.jpg with its captions in a.txt
+  lookout index build ~/pictures --output own.lidx           # a.jpg, its captions in a.txt
   lookout index build captions_val2017.json --pictures val2017 --output coco.lidx
-  lookout index build shards --output web.lidx --language eng --max-words 20 --drop-near-duplicates
+  lookout index build shards --output web.lidx --language eng --max-words 20
   lookout index build embeddings --model models/b32 --output laion.lidx --dry-run
   lookout index build --device cuda --batch 256 captions.tsv --output captions.lidx
 
@@ -28,16 +28,16 @@ SOURCE, and its name for --source:
               clip-retrieval writes them; they must come from the model that --model names
 
 An index of pictures finds captions by pictures that look alike; the others find them by the
-captions themselves. Rows that cannot be used are counted and listed, and left out. Embedding takes
-hours on a small board: what is done is kept beside the output, and the same command goes on after a
-kill or a power cut. --dry-run tells beforehand what an index will take.")]
+captions themselves. Rows that cannot be used are counted and listed, and left out. Embedding
+takes hours on a small board: what is done is kept beside the output, and the same command goes
+on after a kill or a power cut. --dry-run tells beforehand what an index will take.")]
     Build(IndexBuildArgs),
     /// Check a whole index and describe it
     #[command(after_help = "Example:\n  lookout index info models/starter/captions.lidx")]
     Info(IndexInfoArgs),
     /// The captions nearest to a picture
     #[command(
-        after_help = "Example:\n  lookout index search --count 5 picture.jpg\n\nIn order of their keys; the number before each is the caption's own cosine to the picture."
+        after_help = "Example:\n  lookout index search --count 5 picture.jpg\n\nIn order of their keys; the number before each is the caption's own cosine to the\npicture."
     )]
     Search(IndexSearchArgs),
 }

@@ -6,12 +6,6 @@ use clap::Args;
 use lookout_core::{Device, Id};
 
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-Examples:
-  lookout check --config /etc/lookout/lookout.toml
-  LOOKOUT__MQTT__HOST=broker.lan lookout run --config lookout.toml
-  lookout run --config lookout.toml --set mqtt.port=8883 --set cameras.yard.max_fps=0.5
-  kill -HUP PID       `run` takes other labels and rules from the file, without a restart")]
 pub(crate) struct ConfigArgs {
     /// The configuration, TOML
     #[arg(long, value_name = "FILE")]

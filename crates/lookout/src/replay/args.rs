@@ -16,18 +16,18 @@ Examples:
   lookout replay yard --config lookout.toml --compare decision.dwell_s=5 \\
       --compare 'decision.smoothing_s=0; decision.dwell_s=0; decision.cooldown_s=0'
 
-A recording is a folder of pictures, taken in the order of their names at --fps; a folder with a
-table frames.tsv, headed file, seconds and, where it is known, truth; or a Motion-JPEG file, as
-`ffmpeg -i clip.mp4 -r 2 -c:v mjpeg clip.mjpeg` makes one, and beside it clip.tsv, headed seconds
-and truth, each row holding until the next. Upper case in headings does not matter, columns of
-other headings are told and passed over, and no row has more cells than there are headings. A truth
-is the id, the name or an alias of a class, the latter two with upper case aside, `none` where no
-label is right, or empty where nobody said.
+A recording is a folder of pictures, taken in the order of their names at --fps; a folder with
+a table frames.tsv, headed file, seconds and, where it is known, truth; or a Motion-JPEG file,
+as `ffmpeg -i clip.mp4 -r 2 -c:v mjpeg clip.mjpeg` makes one, and beside it clip.tsv, headed
+seconds and truth, each row holding until the next. Upper case in headings does not matter,
+columns of other headings are told and passed over, and no row has more cells than there are
+headings. A truth is the id, the name or an alias of a class, the latter two with upper case
+aside, `none` where no label is right, or empty where nobody said.
 
 Each frame is decided on by the labels and rules of one camera, as `run` would have: what comes
 sooner than its max_fps is left out, what was taught counts, nothing is published. A frame that
-cannot be read is reported and the rest goes on; the exit code is then 1. --html replaces a page
-that replay wrote, and no other file.")]
+cannot be read is reported and the rest goes on; the exit code is then 1. --html replaces a
+page that replay wrote, and no other file.")]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
