@@ -15,12 +15,12 @@ Examples:
   lookout labels tune --labels labels.toml --index own.lidx --output tuned.toml
 
 For each class its name and aliases are counted as whole words, plural or not, in the captions.
-The word that is used most is advised as its name, words that are hardly used to be dropped:
-those that fewer than a tenth as many captions have. Of a name in none nobody is said to write
-it, of one in fewer than 5 hardly anybody. A word may be used for another thing than yours: an
-example stands beside each. Captions cannot vouch for a class of which they have no word. A
-word of two classes, be it the plural of the other's, is left to the one that is called so,
-else to the first. --output writes the label set as advised; ids, comments, line ends and a
+The word that is used most is advised as its name, and words that hardly anybody writes are
+advised to be dropped: those in less than a tenth as many captions as the most used one. Of a
+name in fewer than 5 captions the same is said. A word may be used for another thing than
+yours: an example stands beside each. Captions cannot vouch for a class of which they have no
+word. A word of two classes, be it the plural of the other's, is left to the one that is called
+so, else to the first. --output writes the label set as advised; ids, comments, line ends and a
 byte order mark stay, and where a link stands there, its file is replaced.")]
     Tune(TuneArgs),
     /// The texts that stand for each class
