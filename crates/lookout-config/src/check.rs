@@ -109,16 +109,16 @@ pub(crate) fn load(
 /// A file named `off` or `everyday` is reached as `./off`.
 fn bank(mut section: Section<'_>) -> BankPlace {
     const KEY: &str = "bank";
-    let path = section.path(KEY);
+    let place = section.place_or(KEY, "\"off\", \"everyday\" or a path");
     let name = section.peek(KEY, |kind, _| match kind {
         ValueKind::String(it) => Some(it.trim().to_owned()),
         _ => None,
     });
     section.finish();
-    match (name.as_deref(), path) {
+    match (name.as_deref(), place) {
         (Some("everyday"), _) => BankPlace::Everyday,
-        (Some("off"), _) | (_, None) => BankPlace::Off,
-        (_, Some(path)) => BankPlace::File(path),
+        (_, StatePlace::Usual | StatePlace::Off) => BankPlace::Off,
+        (_, StatePlace::File(path)) => BankPlace::File(path),
     }
 }
 

@@ -303,11 +303,16 @@ impl Section<'_> {
 
     /// A path, or "off".
     pub(crate) fn place(&mut self, key: &str) -> StatePlace {
+        self.place_or(key, "a path or \"off\"")
+    }
+
+    /// As [`Section::place`], where `rule` says what else may stand there.
+    pub(crate) fn place_or(&mut self, key: &str, rule: &str) -> StatePlace {
         let is_path = |it: &str| {
             let is_switch = SWITCHES.contains(&it.to_ascii_lowercase().as_str()) && it != "off";
             !it.trim().is_empty() && !it.contains('\0') && !is_switch
         };
-        match self.text(key, "a path or \"off\"", is_path).as_deref() {
+        match self.text(key, rule, is_path).as_deref() {
             None => StatePlace::Usual,
             Some("off") => StatePlace::Off,
             Some(given) => StatePlace::File(layers::folder(&self.walk.file).join(given)),

@@ -310,8 +310,9 @@ fn why(why: &NoBound) -> String {
             100.0 * upper
         ),
         NoBound::TooFewBlocks { got, needed } => format!(
-            "the scene changes so slowly that the time holds {got} independent blocks, and {} tell \
+            "the scene changes so slowly that the time holds {got} independent block{}, and {} tell \
              something of a day; calibrate for at least {} minutes",
+            if *got == 1 { "" } else { "s" },
             lookout_core::MIN_BLOCKS,
             needed.as_secs().div_ceil(60)
         ),

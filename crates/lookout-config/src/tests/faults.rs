@@ -106,7 +106,8 @@ fn each_rule_by_itself() {
             "\"gpu\"",
             "must be \"auto\", \"cpu\", \"cuda\", \"ort-cpu\", \"ort-cuda\" or \"ort-tensorrt\", got \"gpu\"",
         ),
-        ("background.bank", "true", "must be a path, got true"),
+        ("background.bank", "true", "must be \"off\", \"everyday\" or a path, got true"),
+        ("background.bank", "\"on\"", "must be \"off\", \"everyday\" or a path, got \"on\""),
         ("encoder", "\"cpu\"", "must be a table, got \"cpu\""),
         ("fusion", "7", "must be a table, got 7"),
         (
