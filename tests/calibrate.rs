@@ -149,6 +149,12 @@ fn too_little_and_labels_in_the_picture_are_told() {
     let there = calibrate(&site, &["--set", "labels=a kitchen,a cat"]);
     assert_eq!(there.code, Some(0), "{}", there.stderr);
     assert!(there.stdout.contains("NO BOUND: it was accepted in"), "{}", there.stdout);
+    let known = ["--set", "labels=a kitchen,a cat", "--absent"];
+    let absent = calibrate(&site, &[&known[..], &["A Kitchen"]].concat());
+    assert_eq!(absent.code, Some(0), "{}", absent.stderr);
+    assert!(!absent.stdout.contains("it was accepted in"), "{}", absent.stdout);
+    calibrate(&site, &[&known[..], &["a street"]].concat())
+        .failed(1, &["--absent must be one of the labels a_cat, a_kitchen, got \"a street\""]);
 }
 
 #[test]

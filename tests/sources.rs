@@ -86,7 +86,7 @@ fn pairs_give_the_same_index_whatever_they_come_in() {
         "2 rows left out:",
         "aa.png:0: ",
         "aa.png must be a JPEG, PNG, WebP, BMP or GIF picture",
-        "bb.jpg:0: cannot read bb.txt: No such file",
+        "bb.jpg: cannot read bb.txt: No such file",
     ];
     folder.failed(0, &told);
     let expected = fs::read(place.at("folder.lidx")).unwrap();

@@ -18,7 +18,7 @@ use lookout_core::{
 use lookout_pipeline::{Gate, GateRules};
 use lookout_store::{Calibrations, CameraCalibration, StoreError};
 
-use crate::cli::{CalibrateArgs, ConfigArgs};
+use crate::cli::CalibrateArgs;
 use crate::clock::SystemClock;
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -43,14 +43,12 @@ struct Subject {
 }
 
 pub(crate) fn run(args: &CalibrateArgs) -> Result<(), Failure> {
-    let CalibrateArgs { config, set, device, .. } = args;
-    let config = ConfigArgs { config: config.clone(), set: set.clone(), device: *device };
-    let mut config = plan::load(&config)?;
+    let mut config = plan::load(&args.config)?;
     let path = args.output.clone().or_else(|| config.calibration.take()).ok_or_else(|| {
         anyhow!(
             "no file for the calibration: add `calibration = \"lookout.calibration\"` to {}, or name \
              one with --output",
-            args.config.display()
+            args.config.config.display()
         )
     })?;
     if args.show {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use lookout_core::{Device, Id};
+use lookout_core::Id;
 
-use super::shared::{parse_id, parse_key_value, parse_rate};
+use super::shared::{ConfigArgs, parse_id, parse_rate};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -38,15 +38,8 @@ too slowly for the time gives provisional bounds, above all that was seen.
 Ctrl-C ends early and keeps what is enough. The file is the configuration's `calibration`; a
 running daemon takes it up with SIGHUP. Other cameras in it stay as they are.")]
 pub(crate) struct CalibrateArgs {
-    /// The configuration, TOML
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// Set one key over file and environment; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = parse_key_value)]
-    pub(crate) set: Vec<(String, String)>,
-    /// Where the model runs, over `encoder.device`
-    #[arg(long, value_name = "DEVICE")]
-    pub(crate) device: Option<Device>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// How long: 90s, 10m, 2h
     #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = parse_time, conflicts_with = "from")]
     pub(crate) time: Duration,
