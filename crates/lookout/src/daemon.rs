@@ -183,9 +183,12 @@ pub(crate) fn serve(
         "Delivery ended."
     );
     if !closed.disconnected || 0 < closed.n_events {
+        // The next start takes back what the state does not count.
+        let is_counted = !health.state_is_behind.load(SeqCst);
+        let events_kept = keeps_events && is_counted && link.spool_error.is_none();
         tracing::warn!(
             events = closed.n_events,
-            events_kept = keeps_events && link.spool_error.is_none(),
+            events_kept,
             topics = closed.topics.join(" "),
             "The broker did not acknowledge everything before the end."
         );
